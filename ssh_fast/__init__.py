@@ -1,0 +1,1 @@
+"""SSH for asyncio, client and server, with a compiled hot path."""
