@@ -1,0 +1,25 @@
+from libc.stdint cimport uint32_t
+
+
+# A packet is  packet_length (4) | padding_length (1) | payload | padding | tag ; `length` is always its packet_length.
+cdef class OpeningCipher:
+    cdef readonly int block_size         # what the padding aligns to, at least 8
+    cdef readonly int tag_size
+    cdef readonly int head_size          # the bytes that open_length needs
+    cdef readonly bint length_apart      # AEAD and EtM: packet_length is not part of what the padding aligns
+    cdef readonly bint conceals_length   # a bad packet_length must not be told from a bad MAC
+
+    # Exactly once a packet, before open; may decrypt the head in place.
+    cdef int open_length(self, uint32_t seq, unsigned char *packet, uint32_t *length) except -1
+
+    # The packet has 4 + length + tag_size bytes. MACError if the tag is wrong: the packet then holds no plaintext.
+    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1
+
+
+cdef class SealingCipher:
+    cdef readonly int block_size
+    cdef readonly int tag_size
+    cdef readonly bint length_apart
+
+    # Lays packet_length and the tag too: there is room for 4 + length + tag_size bytes.
+    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1
