@@ -23,3 +23,7 @@ cdef class SealingCipher:
 
     # Lays packet_length and the tag too: there is room for 4 + length + tag_size bytes.
     cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1
+
+
+# Raise the MACError of packet `seq`: one wording for a wrong tag and for a length that must not be told from it.
+cdef int fail_mac(uint32_t seq) except -1

@@ -1,12 +1,15 @@
 """Every libcrypto declaration that the compiled core uses (OpenSSL 3.0 and later).
 
-The GIL is kept for packet-sized work: sealing 32 KiB with AES-GCM takes about 8 us, less than it costs to give the GIL up and win it
-back from a busy thread, and a packet's cipher state then has no second user. Nothing here blocks, so nothing here releases it.
+The GIL is kept for packet-sized work: sealing 32 KiB with AES-GCM takes about 8 us, less than it costs to give the GIL up
+and win it back from a busy thread, and a cipher's state then has no second user. Nothing here blocks.
 """
 
 cdef extern from "openssl/crypto.h" nogil:
     int CRYPTO_memcmp(const void *one, const void *other, size_t size)
     void OPENSSL_cleanse(void *data, size_t size)
+
+cdef extern from "openssl/rand.h" nogil:
+    int RAND_bytes(unsigned char *buffer, int size)
 
 cdef extern from "openssl/err.h" nogil:
     void ERR_clear_error()
@@ -37,7 +40,8 @@ cdef extern from "openssl/evp.h" nogil:
     int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *context, int command, int size, void *data)
     int EVP_CipherInit_ex2(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const unsigned char *key,
                            const unsigned char *iv, int encrypt, const OSSL_PARAM *params)
-    int EVP_CipherUpdate(EVP_CIPHER_CTX *context, unsigned char *out, int *out_size, const unsigned char *data, int size)
+    int EVP_CipherUpdate(EVP_CIPHER_CTX *context, unsigned char *out, int *out_size,
+                         const unsigned char *data, int size)
     int EVP_CipherFinal_ex(EVP_CIPHER_CTX *context, unsigned char *out, int *out_size)
 
     ctypedef struct EVP_MAC:

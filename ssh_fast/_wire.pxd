@@ -28,8 +28,8 @@ cdef inline void store_u64(unsigned char *data, uint64_t value) noexcept nogil:
 
 # --- cursor -----------------------------------------------------------------------------------------------------------
 
-# A field that does not fit in what is left makes the cursor bad: it then stands at its end, and every later field of at least one
-# byte fails too. So a decoder may read all its fields and look at `bad` once, before it uses any of them.
+# A field that does not fit in what is left makes the cursor bad: it then stands at its end, and every later field of at
+# least one byte fails too. So a decoder may read all its fields and look at `bad` once, before it uses any of them.
 cdef struct Cursor:
     const unsigned char *pos
     const unsigned char *end
