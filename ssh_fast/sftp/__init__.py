@@ -1,1 +1,1 @@
-"""The SSH File Transfer Protocol, version 3 (draft-ietf-secsh-filexfer-02), client and server, with OpenSSH's extensions."""
+"""The SSH File Transfer Protocol, version 3 (filexfer-02) with OpenSSH's extensions, client and server."""

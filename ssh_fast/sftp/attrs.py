@@ -1,4 +1,4 @@
-"""File attributes, names and file system figures of SFTP version 3 (filexfer-02 section 5), to and from bytes and stat results."""
+"""File attributes, names and file system figures of SFTP version 3 (filexfer-02 section 5), to and from bytes."""
 
 import os
 import stat
@@ -54,7 +54,7 @@ def _checked(name: str, value: int, maximum: int) -> int:
 
 
 def _encode_time(name: str, seconds: float | None, nanoseconds: int | None) -> bytes:
-    """Encode a time as whole seconds since 1970; what lies outside of 32 bits is moved to the nearest that can be said."""
+    """Encode a time as whole seconds since 1970; what lies outside of 32 bits becomes the nearest that fits."""
 
     if seconds is None:
         if nanoseconds is None:
@@ -70,7 +70,7 @@ class SFTPAttrs:
     """The attributes of a file; None means that it is not known, or not to be changed.
 
     Version 3 of the protocol carries `size`, `uid` with `gid`, `permissions`, `atime` with `mtime` and `extended`; the
-    file's `type` is taken from the permissions. Times are seconds since 1970; the `_ns` fields hold nanoseconds since 1970.
+    file's `type` is taken from the permissions. Times are seconds since 1970, those of the `_ns` fields nanoseconds.
     """
 
     type: int = FILEXFER_TYPE_UNKNOWN
@@ -104,7 +104,7 @@ class SFTPAttrs:
         return f'SFTPAttrs({", ".join(f"{name}={value!r}" for name, value in known if value not in (None, ()))})'
 
     def encode(self) -> bytes:
-        """Encode the attributes that version 3 can carry; ValueError if half of a pair is missing or a value does not fit."""
+        """Encode what version 3 can carry; ValueError if half of a pair is missing or a value does not fit."""
 
         flags = 0
         parts = []
@@ -141,7 +141,7 @@ class SFTPAttrs:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        """Decode attributes of version 3; a flag that it does not define makes what follows unreadable: PacketDecodeError."""
+        """Decode attributes; a flag unknown to version 3 makes what follows unreadable: PacketDecodeError."""
 
         flags = cursor.uint32()
 
@@ -256,7 +256,9 @@ class SFTPVFSAttrs:
     def encode(self) -> bytes:
         """Encode as the reply's eleven uint64."""
 
-        return b''.join(encode_uint64(_checked(item.name, getattr(self, item.name), UINT64_MAX)) for item in fields(self))
+        values = [(item.name, getattr(self, item.name)) for item in fields(self)]
+
+        return b''.join(encode_uint64(_checked(name, value, UINT64_MAX)) for name, value in values)
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
