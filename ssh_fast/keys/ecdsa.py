@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ..errors import KeyImportError, PacketDecodeError
 from ..logging import printable
 from ..wire import Cursor, encode_mpint, encode_string
-from .key import KeyRefused, SSHKey, register_key_type
+from .key import KeyRefused, SSHKey, check_no_arguments, register_key_type
 
 
 class _Curve(NamedTuple):
@@ -37,7 +37,10 @@ class ECDSAKey(SSHKey):
     has_traditional_format = True
 
     def __init__(
-        self, algorithm: bytes, public_key: ec.EllipticCurvePublicKey, private_key: ec.EllipticCurvePrivateKey | None = None
+        self,
+        algorithm: bytes,
+        public_key: ec.EllipticCurvePublicKey,
+        private_key: ec.EllipticCurvePrivateKey | None = None,
     ) -> None:
         super().__init__()
         self.algorithm = algorithm
@@ -64,9 +67,10 @@ class ECDSAKey(SSHKey):
         return None
 
     @classmethod
-    def generate(cls, algorithm: bytes) -> Self:
+    def generate(cls, algorithm: bytes, **kwargs: Any) -> Self:
         """Generate a private key."""
 
+        check_no_arguments(kwargs, algorithm)
         private_key = ec.generate_private_key(_CURVES[algorithm].curve)
 
         return cls(algorithm, private_key.public_key(), private_key)

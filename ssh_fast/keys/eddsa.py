@@ -9,7 +9,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from ..errors import KeyImportError
 from ..wire import Cursor, encode_string
-from .key import SSHKey, register_key_type
+from .key import SSHKey, check_no_arguments, register_key_type
 
 _ALGORITHM = b'ssh-ed25519'
 _KEY_SIZE = 32
@@ -51,9 +51,10 @@ class Ed25519Key(SSHKey):
         return None
 
     @classmethod
-    def generate(cls, algorithm: bytes) -> Self:
+    def generate(cls, algorithm: bytes, **kwargs: Any) -> Self:
         """Generate a private key."""
 
+        check_no_arguments(kwargs, algorithm)
         signing_key = SigningKey.generate()
 
         return cls(bytes(signing_key.verify_key), signing_key)
@@ -73,7 +74,8 @@ class Ed25519Key(SSHKey):
 
         if len(public) != _KEY_SIZE or len(private) != 2 * _KEY_SIZE:
             raise KeyImportError(
-                f'Expected an Ed25519 key of {_KEY_SIZE} and {2 * _KEY_SIZE} bytes, got {len(public)} and {len(private)}'
+                f'Expected an Ed25519 key of {_KEY_SIZE} and {2 * _KEY_SIZE} bytes, '
+                f'got {len(public)} and {len(private)}'
             )
 
         key = cls._from_seed(private[:_KEY_SIZE])

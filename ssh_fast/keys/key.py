@@ -20,6 +20,13 @@ from . import openssh_format, pem_format
 _FINGERPRINT_HASHES = ('md5', 'sha1', 'sha256', 'sha384', 'sha512')
 
 
+def check_no_arguments(kwargs: dict[str, Any], algorithm: bytes) -> None:
+    """Raise `KeyGenerationError` if arguments of a generation are left that the key type doesn't have."""
+
+    if kwargs:
+        raise KeyGenerationError(f'Unknown argument for a key of type {algorithm.decode()}: {", ".join(kwargs)}')
+
+
 class KeyRefused(KeyImportError):
     """A key of an understood form that is not accepted: its type is not known, or its size is out of bounds."""
 
@@ -30,7 +37,7 @@ class SSHKey:
     algorithm: bytes = b''
     sig_algorithms: tuple[bytes, ...] = ()
 
-    # Names of the PEM block in the traditional format, empty where there is none
+    # Whether the PKCS#1 or SEC1 format is defined for the type
     has_traditional_format: ClassVar[bool] = False
 
     def __init__(self) -> None:
@@ -45,9 +52,7 @@ class SSHKey:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, SSHKey)
-            and self.public_data == other.public_data
-            and self.is_private == other.is_private
+            isinstance(other, SSHKey) and self.public_data == other.public_data and self.is_private == other.is_private
         )
 
     def __hash__(self) -> int:
@@ -119,7 +124,8 @@ class SSHKey:
             raise ValueError(f'A private key is needed for signing, got the public {self.get_algorithm()} key')
 
         if sig_algorithm not in self.sig_algorithms:
-            raise ValueError(f'A {self.get_algorithm()} key cannot make {sig_algorithm.decode(errors="replace")} signatures')
+            name = sig_algorithm.decode(errors='replace')
+            raise ValueError(f'A {self.get_algorithm()} key cannot make {name} signatures')
 
         return encode_string(sig_algorithm) + encode_string(self.sign_raw(data, sig_algorithm))
 
@@ -156,7 +162,8 @@ class SSHKey:
         """Return the fingerprint as OpenSSH shows it: the hash's name, a colon, the hash (md5 in hex, else base64)."""
 
         if hash_name not in _FINGERPRINT_HASHES:
-            raise ValueError(f'Unknown fingerprint hash {hash_name!r}, expected one of {", ".join(_FINGERPRINT_HASHES)}')
+            names = ', '.join(_FINGERPRINT_HASHES)
+            raise ValueError(f'Unknown fingerprint hash {hash_name!r}, expected one of {names}')
 
         digest = hashlib.new(hash_name, self.public_data, usedforsecurity=False)
 
@@ -213,7 +220,7 @@ class SSHKey:
         rounds: int = 128,
         ignore_few_rounds: bool = False,
     ) -> bytes:
-        """Export the private key as openssh, pkcs1-pem, pkcs1-der, pkcs8-pem or pkcs8-der, encrypted by a passphrase.
+        """Export the private key as openssh, pkcs1-pem, pkcs1-der, pkcs8-pem or pkcs8-der, encrypted if asked.
 
         `cipher_name` defaults to aes256-ctr for openssh and aes256-cbc elsewhere; `rounds` are those of openssh's bcrypt
         KDF. A combination that cannot be written raises `KeyExportError` or `KeyEncryptionError`.
@@ -226,9 +233,14 @@ class SSHKey:
 
         if format_name == 'openssh':
             return openssh_format.encode_private(
-                self.public_data, self.private_data, self._comment or b'', passphrase,
-                cipher_name or 'aes256-ctr', rounds, ignore_few_rounds,
-            )  # fmt: skip
+                self.public_data,
+                self.private_data,
+                self._comment or b'',
+                passphrase,
+                cipher_name or 'aes256-ctr',
+                rounds,
+                ignore_few_rounds,
+            )
 
         if format_name.startswith('pkcs1-') and not self.has_traditional_format:
             raise KeyExportError(f'A {self.get_algorithm()} key has no PKCS#1 form: use openssh or pkcs8-pem')
@@ -299,8 +311,10 @@ _KEY_TYPES: dict[bytes, type[SSHKey]] = {}
 _PYCA_DECODERS: list[Callable[[Any], SSHKey | None]] = []
 
 
-def register_key_type(cls: type[SSHKey], algorithms: Collection[bytes], from_pyca: Callable[[Any], SSHKey | None]) -> None:
-    """Make a key type known: its algorithm names, and how it is made from a `cryptography` object (None: not its own)."""
+def register_key_type(
+    cls: type[SSHKey], algorithms: Collection[bytes], from_pyca: Callable[[Any], SSHKey | None]
+) -> None:
+    """Make a key type known: its algorithm names, and how it is made from a `cryptography` key (None: not its own)."""
 
     _KEY_TYPES.update(dict.fromkeys(algorithms, cls))
     _PYCA_DECODERS.append(from_pyca)
@@ -380,11 +394,7 @@ def generate_private_key(alg_name: str, comment: bytes | str | None = None, **kw
     if algorithm not in _KEY_TYPES:
         raise KeyGenerationError(f'Unknown algorithm {alg_name!r}, expected one of {b", ".join(_KEY_TYPES).decode()}')
 
-    try:
-        key = _KEY_TYPES[algorithm].generate(algorithm, **kwargs)
-    except TypeError as exc:
-        raise KeyGenerationError(f'Wrong argument for {alg_name}: {exc}') from None
-
+    key = _KEY_TYPES[algorithm].generate(algorithm, **kwargs)
     key.set_comment(comment)
 
     return key

@@ -64,7 +64,8 @@ class SSHKeyPair:
         """Choose the signature algorithm of the signatures from now on; it must be one of `sig_algorithms`."""
 
         if sig_algorithm not in self.sig_algorithms:
-            raise ValueError(f'A {self.get_algorithm()} key cannot make {sig_algorithm.decode(errors="replace")} signatures')
+            name = sig_algorithm.decode(errors='replace')
+            raise ValueError(f'A {self.get_algorithm()} key cannot make {name} signatures')
 
         self.sig_algorithm = sig_algorithm
 

@@ -1,7 +1,7 @@
 """OpenSSH's own key formats: the private key file (PROTOCOL.key), the one-line public key, and RFC 4716.
 
-    "openssh-key-v1" NUL | string cipher | string kdf | string kdf options | uint32 1 | string public key blob
-    | string sealed: uint32 check | uint32 check | private key | string comment | bytes 1, 2, 3 ... | tag, if the cipher has one
+"openssh-key-v1" NUL | string cipher | string kdf | string kdf options | uint32 1 | string public key blob
+| string sealed: uint32 check | uint32 check | private key | string comment | bytes 1, 2, 3 ... | tag of an AEAD
 """
 
 import base64
@@ -336,7 +336,7 @@ def decode_public_line(line: str) -> PublicLine:
 
 
 def _options_end(line: str) -> int:
-    """Find the blank that ends the options: the first outside of double quotes (sshd(8), AUTHORIZED_KEYS FILE FORMAT)."""
+    """Find the blank that ends the options: the first outside of double quotes (sshd(8), AUTHORIZED_KEYS)."""
 
     quoted = False
     pos = 0
@@ -383,9 +383,9 @@ def encode_rfc4716(public_data: bytes, comment: bytes | None) -> bytes:
         parts = [header[pos : pos + 71] for pos in range(0, len(header) - 1, 71)]
         header = b'\\\n'.join(part.rstrip(b'\n') for part in parts) + b'\n'
 
-    return (
-        _RFC4716_BEGIN.encode() + b'\n' + header + _wrap(base64.b64encode(public_data), 70) + _RFC4716_END.encode() + b'\n'
-    )
+    body = _wrap(base64.b64encode(public_data), 70)
+
+    return _RFC4716_BEGIN.encode() + b'\n' + header + body + _RFC4716_END.encode() + b'\n'
 
 
 def decode_rfc4716(text: str) -> tuple[bytes, bytes | None]:

@@ -41,8 +41,8 @@ def decode_private(data: bytes, passphrase: bytes | None) -> Any:
     A wrong passphrase raises `KeyEncryptionError`, a missing one `KeyImportError`.
     """
 
-    pem = data.lstrip().startswith(b'-----BEGIN')
-    encrypted = _is_encrypted(data, pem)
+    pem = _is_pem(data)
+    encrypted = is_encrypted(data)
 
     if encrypted and passphrase is None:
         raise KeyImportError('Passphrase must be specified to import encrypted private keys')
@@ -65,7 +65,7 @@ def decode_private(data: bytes, passphrase: bytes | None) -> Any:
 def decode_public(data: bytes) -> Any:
     """Decode a public key in PEM or DER into a `cryptography` key."""
 
-    load = load_pem_public_key if data.lstrip().startswith(b'-----BEGIN') else load_der_public_key
+    load = load_pem_public_key if _is_pem(data) else load_der_public_key
 
     try:
         return load(data)
@@ -113,6 +113,10 @@ def encode_public(pyca_key: Any, format_name: str) -> bytes:
         raise KeyExportError(f'The key cannot be written as {format_name}: {_first_line(exc)}') from None
 
 
+def _is_pem(data: bytes) -> bool:
+    return data.lstrip().startswith(b'-----BEGIN')
+
+
 def _split_format(format_name: str) -> tuple[str, Encoding]:
     kind, _, encoding = format_name.partition('-')
 
@@ -129,10 +133,10 @@ def _first_line(exc: Exception) -> str:
 # --- encrypted keys: told from plain ones, and their work bounded, before any KDF runs
 
 
-def _is_encrypted(data: bytes, pem: bool) -> bool:
+def is_encrypted(data: bytes) -> bool:
     """Tell whether a private key needs a passphrase; a KDF that would run for too long raises `KeyEncryptionError`."""
 
-    if not pem:
+    if not _is_pem(data):
         der = data
     elif b'-----BEGIN ENCRYPTED PRIVATE KEY-----' in data:
         body = data.partition(b'-----BEGIN ENCRYPTED PRIVATE KEY-----')[2].partition(b'-----END')[0]
@@ -169,7 +173,7 @@ def _check_kdf(oid: bytes, parameters: tuple[int, bytes]) -> None:
         work = numbers[0] * numbers[1] * numbers[2]
 
         if work > _MAX_SCRYPT_WORK:
-            raise KeyEncryptionError(f'Expected a scrypt work factor N * r * p of at most {_MAX_SCRYPT_WORK}, got {work}')
+            raise KeyEncryptionError(f'Expected a scrypt work N * r * p of at most {_MAX_SCRYPT_WORK}, got {work}')
     elif numbers[0] > _MAX_KDF_ITERATIONS:
         raise KeyEncryptionError(f'Expected at most {_MAX_KDF_ITERATIONS} KDF iterations, got {numbers[0]}')
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ..errors import KeyGenerationError, KeyImportError
 from ..wire import Cursor, encode_mpint
-from .key import KeyRefused, SSHKey, register_key_type
+from .key import KeyRefused, SSHKey, check_no_arguments, register_key_type
 
 # RFC 8332 has no bounds: below is no longer safe (NIST SP 800-131A), above is more than OpenSSH and OpenSSL take.
 _MIN_BITS = 2048
@@ -25,7 +25,7 @@ _skip_validation = False
 def set_default_skip_rsa_key_validation(skip_validation: bool) -> None:
     """Set whether private RSA keys are used without checking that their numbers agree, where a call doesn't say."""
 
-    global _skip_validation  # noqa: PLW0603
+    global _skip_validation
 
     _skip_validation = skip_validation
 
@@ -62,8 +62,11 @@ class RSAKey(SSHKey):
         return None
 
     @classmethod
-    def generate(cls, algorithm: bytes, *, key_size: int = 3072, exponent: int = 65537) -> Self:
-        """Generate a private key of `key_size` bits; the exponent is 65537, or 3 for old peers."""
+    def generate(cls, algorithm: bytes, **kwargs: Any) -> Self:
+        """Generate a private key of `key_size` bits; the `exponent` is 65537, or 3 for old peers."""
+
+        key_size, exponent = kwargs.pop('key_size', 3072), kwargs.pop('exponent', 65537)
+        check_no_arguments(kwargs, algorithm)
 
         if not _MIN_BITS <= key_size <= _MAX_BITS:
             raise KeyGenerationError(f'Expected an RSA key_size of {_MIN_BITS} to {_MAX_BITS} bits, got {key_size}')
@@ -94,7 +97,8 @@ class RSAKey(SSHKey):
         n = _positive(cursor, _MAX_BITS, 'modulus')
         e = _positive(cursor, _MAX_EXPONENT_BITS, 'exponent')
         _check_public(e, n)
-        d, iqmp, p, q = (_positive(cursor, _MAX_BITS, name) for name in ('private exponent', 'coefficient', 'prime', 'prime'))
+        names = ('private exponent', 'coefficient', 'first prime', 'second prime')
+        d, iqmp, p, q = (_positive(cursor, _MAX_BITS, name) for name in names)
 
         if p < 3 or q < 3:
             raise KeyImportError('The numbers of the private RSA key do not agree')
@@ -110,8 +114,8 @@ class RSAKey(SSHKey):
     def validate_private(self, skip_validation: bool | None = None) -> None:
         """Check that the private numbers agree, unless told to skip it; `KeyImportError` if they do not.
 
-        The two primality tests of OpenSSL's check take a quarter of a second for 4096 bits and are left out: a signature
-        made by wrong numbers never leaves `sign_raw`, which verifies it.
+        The two primality tests of OpenSSL's check take 0.3 s for 4096 bits and are left out: a signature made by wrong
+        numbers never leaves `sign_raw`, which verifies it.
         """
 
         if self._private_key is None or (_skip_validation if skip_validation is None else skip_validation):

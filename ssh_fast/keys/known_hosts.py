@@ -1,0 +1,311 @@
+"""known_hosts: which host keys are trusted for a host, which certificate authorities, and which keys are revoked.
+
+A line is: [marker] host names | key type | key in base64 | comment (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Plain names
+are indexed and keys decoded when they match, so that a file of many thousand hosts costs little.
+"""
+
+import base64
+import binascii
+import hmac
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+from typing import NamedTuple, TypeAlias, cast
+
+from ..constants import DEFAULT_PORT
+from ..errors import KeyImportError
+from ..logging import logger, printable
+from ..wire import encode_string
+from .file_cache import FileCache, read_bounded
+from .key import KeyRefused, SSHKey, decode_public_key
+from .load import load_public_keys
+from .openssh_format import decode_base64
+from .patterns import HostPatternList, parse_address
+
+# 64 MiB: far above the largest files in use (some hundred thousand hosts)
+_MAX_FILE_SIZE = 64 << 20
+
+_HASH_PREFIX = '|1|'
+_SHA1_SIZE = 20
+_MARKERS = ('@cert-authority', '@revoked')
+
+_Path: TypeAlias = str | PurePath
+
+
+class KnownHostKeys(NamedTuple):
+    """What is known about a host. The X.509 lists are those of the public API, and empty."""
+
+    host_keys: Sequence[SSHKey]
+    ca_keys: Sequence[SSHKey]
+    revoked_keys: Sequence[SSHKey]
+    x509_certs: Sequence[object]
+    revoked_certs: Sequence[object]
+    x509_subjects: Sequence[object]
+    revoked_subjects: Sequence[object]
+
+
+_KeyLists: TypeAlias = Sequence[Sequence[object]]
+KnownHostsSource: TypeAlias = '_Path | bytes | SSHKnownHosts | Callable[[str, str, int | None], _KeyLists | bytes] | _KeyLists | Sequence[_Path] | None'
+
+
+class _Entry:
+    """A line: its marker and its key, which is decoded when first wanted."""
+
+    __slots__ = ('_key', '_pending', 'marker', 'number', 'place', 'public_data')
+
+    def __init__(self, marker: str, public_data: bytes, place: str, number: int) -> None:
+        self.marker = marker
+        self.public_data = public_data
+        self.place = place
+        self.number = number
+        self._key: SSHKey | None = None
+        self._pending = True
+
+    def key(self) -> SSHKey | None:
+        """Decode the key; None, logged once, if it cannot be used. One that is revoked and malformed raises."""
+
+        if self._pending:
+            try:
+                self._key = decode_public_key(self.public_data)
+            except KeyRefused as exc:
+                # No peer can use such a key either, so that leaving it out is safe even where it is revoked.
+                logger.debug('%s: the key is left out: %s', self.place, exc)
+            except KeyImportError as exc:
+                if self.marker == '@revoked':
+                    raise KeyImportError(f'{self.place}: the revoked key is malformed: {exc}') from None
+
+                logger.warning('%s: the line is skipped: %s', self.place, exc)
+
+            self._pending = False
+
+        return self._key
+
+
+class SSHKnownHosts:
+    """Parsed known hosts; made once, it can be given to many connections."""
+
+    def __init__(self, known_hosts: str | None = None) -> None:
+        self._exact: dict[str, list[_Entry]] = {}
+        self._patterns: list[tuple[HostPatternList, _Entry]] = []
+        self._hashed: list[tuple[bytes, bytes, _Entry]] = []
+        self._count = 0
+
+        if known_hosts is not None:
+            self.load(known_hosts)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} of {self._count} keys>'
+
+    def load(self, known_hosts: str, source: str = 'known_hosts') -> None:
+        """Add the lines of a known_hosts text; `source` is its name in messages.
+
+        A malformed line is logged and skipped, except a malformed @revoked line: it raises `KeyImportError`.
+        """
+
+        for number, line in enumerate(known_hosts.split('\n'), 1):
+            line = line.strip()
+
+            if line and not line.startswith('#'):
+                try:
+                    self._load_line(line, f'{source}:{number}')
+                except (KeyImportError, ValueError) as exc:
+                    if line.startswith('@revoked'):
+                        raise KeyImportError(f'{source}:{number}: the @revoked line is malformed: {exc}') from None
+
+                    logger.warning('%s:%d: the line is skipped: %s', source, number, printable(str(exc)))
+
+    def match(self, host: str, addr: str, port: int | None) -> KnownHostKeys:
+        """Look up a host by name, address and port.
+
+        For another port than 22, lines for [host]:port are looked up; only where there are none, lines without a port.
+        A key revoked for the host is revoked on all ports.
+        """
+
+        # A zone tells local interfaces apart, not hosts.
+        addr = addr.partition('%')[0]
+        entries = self._match(host, addr)
+
+        if port is not None and port != DEFAULT_PORT:
+            with_port = self._match(*(f'[{name}]:{port}' if name else '' for name in (host, addr)))
+
+            if with_port:
+                entries = with_port + [entry for entry in entries if entry.marker == '@revoked']
+
+        keys: dict[str, list[SSHKey]] = {'': [], '@cert-authority': [], '@revoked': []}
+
+        for entry in entries:
+            key = entry.key()
+
+            if key is not None:
+                keys[entry.marker].append(key)
+
+        return KnownHostKeys(keys[''], keys['@cert-authority'], keys['@revoked'], [], [], [], [])
+
+    def _match(self, host: str, addr: str) -> list[_Entry]:
+        """Find the lines for a name or an address, in the file's order."""
+
+        names = {name.lower() for name in (host, addr) if name}
+        found = {id(entry): entry for name in names for entry in self._exact.get(name, ())}
+        encoded = [name.encode() for name in names]
+
+        for patterns, entry in self._patterns:
+            if patterns.matches(host, addr):
+                found[id(entry)] = entry
+
+        for salt, digest, entry in self._hashed:
+            # The digest hides the name from who reads the file; nothing secret is compared here.
+            if any(hmac.digest(salt, name, 'sha1') == digest for name in encoded):
+                found[id(entry)] = entry
+
+        return sorted(found.values(), key=lambda entry: entry.number)
+
+    def _load_line(self, line: str, place: str) -> None:
+        fields = line.split(None, 4)
+        marker = fields.pop(0) if fields[0].startswith('@') else ''
+
+        if marker and marker not in _MARKERS:
+            raise ValueError(f'Unknown marker {marker!r}, expected {" or ".join(_MARKERS)}')
+
+        if len(fields) < 3:
+            raise ValueError('Expected host names, key type and key')
+
+        public_data = decode_base64(fields[2])
+
+        if not public_data.startswith(encode_string(fields[1])):
+            raise ValueError(f'The key in base64 is not of the type {fields[1]!r} named before it')
+
+        entry = _Entry(marker, public_data, place, self._count)
+
+        if marker == '@revoked':
+            entry.key()
+
+        self._index(fields[0], entry)
+        self._count += 1
+
+    def _index(self, names: str, entry: _Entry) -> None:
+        """File a line under its names, as a hash, or as patterns."""
+
+        if names.startswith(_HASH_PREFIX):
+            self._hashed.append((*_decode_hash(names), entry))
+        elif any(char in names for char in '*?!/'):
+            self._patterns.append((HostPatternList(names), entry))
+        else:
+            parts = names.lower().split(',')
+
+            if not all(parts):
+                raise ValueError('Expected a host name, got an empty one')
+
+            for name in parts:
+                self._exact.setdefault(_canonical(name), []).append(entry)
+
+
+def _canonical(name: str) -> str:
+    """Write an IPv6 address as sockets report it."""
+
+    address = parse_address(name) if ':' in name and not name.startswith('[') else None
+
+    return name if address is None else str(address)
+
+
+def _decode_hash(text: str) -> tuple[bytes, bytes]:
+    """Decode |1|salt|hash: the HMAC-SHA1 of a host name, keyed with the salt."""
+
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in text[len(_HASH_PREFIX) :].split('|'))
+    except (binascii.Error, ValueError):
+        raise ValueError('Expected a hashed host name of the form |1|salt|hash') from None
+
+    if len(digest) != _SHA1_SIZE or not salt:
+        raise ValueError(f'Expected a hashed host name of {_SHA1_SIZE} bytes, got {len(digest)}')
+
+    return salt, digest
+
+
+_cache: FileCache[SSHKnownHosts] = FileCache(32)
+
+
+def import_known_hosts(data: str) -> SSHKnownHosts:
+    """Parse known hosts from a text."""
+
+    return SSHKnownHosts(data)
+
+
+def read_known_hosts(filelist: _Path | Sequence[_Path]) -> SSHKnownHosts:
+    """Read known hosts from one or more files; the parse of a single file is remembered while the file is unchanged."""
+
+    if not isinstance(filelist, str | PurePath):
+        known_hosts = SSHKnownHosts()
+
+        for filename in filelist:
+            known_hosts.load(*_read(os.path.abspath(filename))[:2])
+
+        return known_hosts
+
+    path = os.path.abspath(filelist)
+    cached = _cache.get(path, None, os.stat(path))
+
+    if cached is None:
+        text, _, status = _read(path)
+        cached = SSHKnownHosts()
+        cached.load(text, path)
+        _cache.put(path, None, status, cached)
+
+    return cached
+
+
+def _read(path: str) -> tuple[str, str, os.stat_result]:
+    data, status = read_bounded(path, _MAX_FILE_SIZE)
+
+    return data.decode(errors='surrogateescape'), path, status
+
+
+def match_known_hosts(known_hosts: KnownHostsSource, host: str, addr: str, port: int | None) -> KnownHostKeys:
+    """Look up a host in known hosts of any form the `known_hosts` option takes.
+
+    That is: a path or a list of paths, bytes as of a file, an `SSHKnownHosts`, three or seven lists (trusted keys, trusted
+    CA keys, revoked keys, and the X.509 ones), or a callable of host, address and port that returns such lists or bytes.
+    """
+
+    if callable(known_hosts):
+        known_hosts = cast('_KeyLists | bytes', known_hosts(host, addr, port))
+
+    if known_hosts is None:
+        raise ValueError('Expected known hosts to look up in, got None')
+
+    if isinstance(known_hosts, str | PurePath):
+        known_hosts = read_known_hosts(known_hosts)
+    elif isinstance(known_hosts, bytes):
+        known_hosts = import_known_hosts(known_hosts.decode(errors='surrogateescape'))
+
+    if isinstance(known_hosts, SSHKnownHosts):
+        return known_hosts.match(host, addr, port)
+
+    items = list(known_hosts)
+
+    if items and all(isinstance(item, str | PurePath) for item in items):
+        return _match_files(cast('list[_Path]', items), host, addr, port)
+
+    return _from_lists(cast('list[Sequence[object]]', items))
+
+
+def _match_files(filelist: Iterable[_Path], host: str, addr: str, port: int | None) -> KnownHostKeys:
+    """Look up in several files, each with its own remembered parse."""
+
+    matches = [read_known_hosts(filename).match(host, addr, port) for filename in filelist]
+    merged = [[key for part in parts for key in part] for parts in zip(*matches, strict=True)]
+
+    return KnownHostKeys(*cast('list[list[SSHKey]]', merged))
+
+
+def _from_lists(lists: Sequence[Sequence[object]]) -> KnownHostKeys:
+    """Take the lists that a user made."""
+
+    if len(lists) not in (3, 7):
+        raise ValueError(f'Expected known hosts of 3 or 7 lists, got {len(lists)}')
+
+    if any(lists[3:]):
+        raise ValueError('X.509 certificates are not supported here: expected empty lists of them')
+
+    keys = [load_public_keys(cast('Sequence[bytes | _Path | SSHKey]', part)) for part in lists[:3]]
+
+    return KnownHostKeys(keys[0], keys[1], keys[2], [], [], [], [])
