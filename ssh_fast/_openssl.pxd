@@ -1,7 +1,7 @@
 """Every libcrypto declaration that the compiled core uses (OpenSSL 3.0 and later).
 
-The GIL is kept for packet-sized work: sealing 32 KiB with AES-GCM takes about 8 us, less than it costs to give the GIL up
-and win it back from a busy thread, and a cipher's state then has no second user. Nothing here blocks.
+The GIL is kept for packet-sized work: sealing 32 KiB with AES-GCM takes about 8 us, less than it costs to give the GIL
+up and win it back from a busy thread, and a cipher's state then has no second user. Nothing here blocks.
 """
 
 cdef extern from "openssl/crypto.h" nogil:
