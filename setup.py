@@ -1,4 +1,4 @@
-"""Build the three compiled modules of ssh_fast, linked with libcrypto of OpenSSL 3.0 or later. The environment decides:
+"""Build the compiled modules of ssh_fast, linked with libcrypto of OpenSSL 3.0 or later. The environment decides:
 
 OPENSSL_DIR=/path     use the OpenSSL below that folder instead of asking pkg-config
 SSH_FAST_WERROR=1     a compiler warning in our own C is an error (so it is where CI is set)
@@ -16,7 +16,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ['_cipher', '_packet', '_sftp_codec']
+MODULES = ['_cipher', '_packet', '_flow', '_sftp_codec']
 WERROR, CI, SANITIZE, TRACE = (
     os.environ.get(name, '').lower() not in ('', '0', 'false')
     for name in ('SSH_FAST_WERROR', 'CI', 'SSH_FAST_SANITIZE', 'SSH_FAST_TRACE')

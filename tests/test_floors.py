@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'ssh_fast'
 # Floor -> the units on it (modules or packages directly below ssh_fast).
 FLOORS = {
     0: ('logging', 'constants', 'errors', 'wire', '_openssl', '_wire'),
-    1: ('_cipher', '_packet', '_sftp_codec'),
+    1: ('_cipher', '_packet', '_flow', '_sftp_codec'),
     2: ('keys',),
     3: ('transport', 'userauth'),
     4: ('channel',),
@@ -145,7 +145,7 @@ def shape_faults(package: Path) -> list[str]:
     return faults
 
 
-# Run alone in a child: each module is imported in a process forked for it, below a bare package in place of ssh_fast, so
+# Run in a child: each module is imported in a process forked for it, below a bare package in place of ssh_fast, so
 # that neither __init__ nor a module imported earlier hides a missing or circular import.
 IMPORT_ALONE = """
 import asyncio, importlib, json, os, sys, traceback, types

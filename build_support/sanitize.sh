@@ -1,0 +1,33 @@
+#!/bin/sh
+# Build with AddressSanitizer and UndefinedBehaviorSanitizer in a copy below build/, and run tests there:
+#     build_support/sanitize.sh PYTHON TEST...
+# Memory comes from malloc, not from Python's pools, so that a read or write past any object is seen.
+set -eu
+cd "$(dirname "$0")/.."
+case $1 in
+    /*) python=$1 ;;
+    *) python=$PWD/$1 ;;
+esac
+shift
+
+copy=build/sanitize-tree
+mkdir -p "$copy"
+rm -rf "$copy/ssh_fast" "$copy/tests"
+cp -Rp setup.py pyproject.toml README.md LICENSE ssh_fast tests "$copy"
+rm -f "$copy"/ssh_fast/*.so
+cd "$copy"
+SSH_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace
+
+tests=
+for test in "$@"; do
+    [ ! -e "$test" ] || tests="$tests $test"
+done
+cc=${CC:-cc}
+case $(uname) in
+    Darwin) preload=DYLD_INSERT_LIBRARIES=$("$cc" -print-file-name=libclang_rt.asan_osx_dynamic.dylib) ;;
+    *) preload="LD_PRELOAD=$("$cc" -print-file-name=libasan.so) $("$cc" -print-file-name=libstdc++.so)" ;;
+esac
+# shellcheck disable=SC2086
+exec env "$preload" PYTHONMALLOC=malloc \
+    ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+    SSH_FAST_SANITIZED=1 "$python" -m pytest -q -p no:cacheprovider $tests
