@@ -1,0 +1,108 @@
+"""Requests answered one after another, although an answer may have to be awaited."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..errors import DisconnectError, ProtocolError
+from ..logging import ContextLogger
+
+Answer = TypeVar('Answer')
+
+# A client may send its environment and its command without waiting; more than this while an answer is awaited is a flood.
+MAX_WAITING_MESSAGES = 1024
+MAX_WAITING_BYTES = 1 << 20
+
+
+class AnswerHost(Protocol):
+    """What of the connection an answer needs."""
+
+    @property
+    def logger(self) -> ContextLogger:
+        """The connection's logger."""
+
+    def create_task(self, coro: Coroutine[Any, Any, None]) -> object:
+        """Run a coroutine."""
+
+    def fail(self, exc: DisconnectError) -> None:
+        """End the connection."""
+
+
+class OrderedAnswers(Generic[Answer]):
+    """Messages handled in order: while the answer to one is awaited, the next ones wait here, within a bound.
+
+    `handle(message)` gives the answer or an awaitable of it; `answered(message, answer)` is called before the next message
+    is handled. An awaitable that raises answers `refusal`.
+    """
+
+    __slots__ = ('_answered', '_busy', '_closed', '_handle', '_host', '_refusal', '_size', '_waiting')
+
+    def __init__(
+        self,
+        host: AnswerHost,
+        handle: Callable[[bytes], Answer | Awaitable[Answer]],
+        answered: Callable[[bytes, Answer], None],
+        refusal: Answer,
+    ) -> None:
+        self._host = host
+        self._handle = handle
+        self._answered = answered
+        self._refusal = refusal
+        self._busy = False
+        self._closed = False
+        self._size = 0
+        self._waiting: deque[bytes] = deque()
+
+    def receive(self, message: bytes) -> None:
+        """Handle a message, or keep it until those before it are answered."""
+
+        if not self._busy:
+            self._start(message)
+            return
+
+        self._size += len(message)
+        self._waiting.append(message)
+
+        if self._size > MAX_WAITING_BYTES or len(self._waiting) > MAX_WAITING_MESSAGES:
+            raise ProtocolError(
+                f'Expected at most {MAX_WAITING_MESSAGES} messages and {MAX_WAITING_BYTES} bytes while a request is '
+                f'answered, got {len(self._waiting)} messages and {self._size} bytes'
+            )
+
+    def close(self) -> None:
+        """Forget what waits; an answer that still comes is ignored."""
+
+        self._closed = True
+        self._waiting.clear()
+
+    def _start(self, message: bytes) -> None:
+        answer = self._handle(message)
+
+        if isawaitable(answer):
+            self._busy = True
+            self._host.create_task(self._await(message, answer))
+        else:
+            self._answered(message, answer)
+
+    async def _await(self, message: bytes, awaitable: Awaitable[Answer]) -> None:
+        try:
+            answer = await awaitable
+        except Exception:
+            self._host.logger.exception('Uncaught exception while a request was handled')
+            answer = self._refusal
+
+        self._busy = False
+
+        if self._closed:
+            return
+
+        try:
+            self._answered(message, answer)
+
+            while self._waiting and not self._busy:
+                message = self._waiting.popleft()
+                self._size -= len(message)
+                self._start(message)
+        except DisconnectError as exc:
+            self._host.fail(exc)

@@ -1,0 +1,227 @@
+"""One channel's side of the protocol: what was sent, what came, and what may come next (RFC 4254 section 5)."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from .._flow import ChannelFlow
+from .._packet import PacketReader
+from ..constants import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_EOF,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_SUCCESS,
+    OPEN_CONNECT_FAILED,
+)
+from ..errors import ChannelOpenError, ProtocolError
+from ..wire import Cursor, encode_boolean, encode_byte, encode_string, encode_uint32
+from .answers import OrderedAnswers
+from .host import ChannelHandler, ChannelHost, PacketSender
+
+# Called with whether a request of ours was granted; also with False if the channel closes before the reply.
+ReplyCallback: TypeAlias = Callable[[bool], None]
+
+
+class ChannelLink:
+    """A channel that is opening, open, or closing; the mux drops it when both sides have closed it.
+
+    Data goes through `flow`. What must not overtake data (EOF, CLOSE, an exit status) is given to the flow too; requests
+    are not: a signal has to arrive although the window is used up.
+    """
+
+    __slots__ = (
+        '_answers', '_close_queued', '_close_sent', '_eof_received', '_eof_sent', '_handler', '_host', '_reader',
+        '_released', '_replies', '_sender', 'flow', 'is_open', 'local_id', 'remote_id', 'serves_session',
+    )
+
+    def __init__(
+        self,
+        sender: PacketSender,
+        reader: PacketReader,
+        host: ChannelHost,
+        handler: ChannelHandler,
+        flow: ChannelFlow,
+        local_id: int,
+        released: Callable[['ChannelLink'], None],
+        serves_session: bool = False,
+    ) -> None:
+        self._sender = sender
+        self._reader = reader
+        self._host = host
+        self._handler = handler
+        self._released = released
+        self._answers = OrderedAnswers[bool](host, self._handle, self._answered, False)
+        self._replies: deque[ReplyCallback] = deque()
+        self._eof_sent = False
+        self._eof_received = False
+        self._close_queued = False
+        self._close_sent = False
+        self.flow = flow
+        self.local_id = local_id
+        self.remote_id = 0
+        self.is_open = False
+        self.serves_session = serves_session
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def open(self, remote_id: int, window: int, max_packet: int) -> None:
+        """Begin with what the peer said of its side; data may come from now on."""
+
+        self.flow.open(remote_id, window, max_packet)
+        self.remote_id = remote_id
+        self.is_open = True
+        self._reader.add_flow(self.flow)
+
+    def opened(self, cursor: Cursor) -> None:
+        """Tell the channel that it is open."""
+
+        self._handler.channel_opened(self, cursor)
+
+    def open_failed(self, exc: Exception) -> None:
+        """Tell the channel that it could not be opened."""
+
+        self._handler.open_failed(exc)
+
+    # --- receiving ----------------------------------------------------------------------------------------------------
+
+    def receive(self, message_type: int, payload: bytes) -> None:
+        """Handle one of the messages 96 to 100 of this channel, which is open."""
+
+        if message_type == MSG_CHANNEL_REQUEST:
+            self._answers.receive(payload)
+        elif message_type == MSG_CHANNEL_EOF:
+            self._receive_eof(payload)
+        elif message_type == MSG_CHANNEL_CLOSE:
+            _expect_no_fields(payload)
+            self._receive_close()
+        else:
+            _expect_no_fields(payload)
+            self._receive_reply(message_type == MSG_CHANNEL_SUCCESS)
+
+    def _receive_eof(self, payload: bytes) -> None:
+        _expect_no_fields(payload)
+
+        # Some clients send a second EOF with their close: it says nothing new.
+        if not self._eof_received:
+            self._eof_received = True
+            self.flow.receive_eof()
+            self._answers.receive(payload)
+
+    def _receive_close(self) -> None:
+        if not self._close_has_left():
+            self._close_now()
+
+        self._release()
+        self._handler.channel_closed(None)
+
+    def _receive_reply(self, granted: bool) -> None:
+        if self._replies:
+            self._replies.popleft()(granted)
+        else:
+            self._host.logger.debug('Dropped a reply to no request on channel %d', self.local_id)
+
+    def _handle(self, payload: bytes) -> bool | Awaitable[bool]:
+        if payload[0] == MSG_CHANNEL_EOF:
+            self._handler.eof_received()
+            return True
+
+        cursor = Cursor(payload)
+        cursor.bytes(5)
+        name = cursor.string()
+        cursor.boolean()
+
+        return self._handler.request_received(name, cursor)
+
+    def _answered(self, payload: bytes, granted: bool) -> None:
+        if payload[0] == MSG_CHANNEL_EOF:
+            return
+
+        cursor = Cursor(payload)
+        cursor.bytes(5)
+        name = cursor.string()
+        want_reply = cursor.boolean()
+
+        if want_reply and self.is_open and not self._close_queued:
+            self._send(MSG_CHANNEL_SUCCESS if granted else MSG_CHANNEL_FAILURE)
+
+        self._handler.request_answered(name, granted)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send_request(
+        self, name: bytes, *fields: bytes, answer: ReplyCallback | None = None, in_order: bool = False
+    ) -> None:
+        """Send a channel request; `answer` asks for a reply, `in_order` keeps it behind the data sent before it."""
+
+        payload = self._message(
+            MSG_CHANNEL_REQUEST, encode_string(name), encode_boolean(answer is not None), *fields
+        )
+
+        if answer:
+            self._replies.append(answer)
+
+        if in_order:
+            self.flow.send_in_order(payload)
+        else:
+            self._sender.send_message(payload)
+
+    def send_eof(self) -> None:
+        """Send an end of file behind the data, once."""
+
+        if self.is_open and not self._eof_sent and not self._close_queued:
+            self._eof_sent = True
+            self.flow.send_in_order(self._message(MSG_CHANNEL_EOF))
+
+    def close(self) -> None:
+        """Send CLOSE behind the data; what still comes is dropped."""
+
+        if self.is_open and not self._close_queued:
+            self._close_queued = True
+            self.flow.discard()
+            self.flow.send_in_order(self._message(MSG_CHANNEL_CLOSE))
+
+    def abort(self) -> None:
+        """Send CLOSE at once; data that was not sent is dropped, and so is what still comes."""
+
+        if self.is_open and not self._close_has_left():
+            self._close_now()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the channel that its connection is gone."""
+
+        if self.is_open:
+            self._release()
+            self._handler.channel_closed(exc)
+        else:
+            self._handler.open_failed(exc or ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection is closed'))
+
+    def _message(self, message_type: int, *fields: bytes) -> bytes:
+        return b''.join((encode_byte(message_type), encode_uint32(self.remote_id), *fields))
+
+    def _send(self, message_type: int) -> None:
+        self._sender.send_message(self._message(message_type))
+
+    def _close_has_left(self) -> bool:
+        # CLOSE is the last thing that a flow is given: if nothing is parked, it is on its way.
+        return self._close_sent or (self._close_queued and not self.flow.queued_items)
+
+    def _close_now(self) -> None:
+        self.flow.close()
+        self._close_queued = self._close_sent = True
+        self._send(MSG_CHANNEL_CLOSE)
+
+    def _release(self) -> None:
+        self.is_open = False
+        self._reader.remove_flow(self.flow)
+        self.flow.close()
+        self._answers.close()
+        self._released(self)
+
+        while self._replies:
+            self._replies.popleft()(False)
+
+
+def _expect_no_fields(payload: bytes) -> None:
+    if len(payload) != 5:
+        raise ProtocolError(f'Expected a channel message of 5 bytes, got type {payload[0]} with {len(payload)} bytes')
