@@ -390,10 +390,13 @@ class KeyboardInteractive(ClientMethod):
     def finished(self, accepted: bool) -> None:
         """Count a failed dialogue, and keep a password that it did not ask for."""
 
+        unsent = self._password is not None
         self._return_password()
 
-        # Passwords end by themselves; callbacks may be ready to answer for ever.
-        if not accepted and not self._by_password:
+        # Passwords end by themselves; callbacks may be ready to answer for ever, and a server may never ask.
+        if not accepted and unsent:
+            self._failures = MAX_KBDINT_FAILURES
+        elif not accepted and not self._by_password:
             self._failures += 1
 
     def _submethods_chosen(self, submethods: str | None) -> None:
