@@ -6,8 +6,8 @@
     Gcm            length | E(rest) | tag                           RFC 5647, length is the additional data
     ChaChaPoly     E2(length) | E(rest) | Poly1305(both)            chacha20-poly1305@openssh.com
 
-Algorithms are fetched once, at import; what this libcrypto lacks is left out of the tables. Contexts are made once per key
-and then only started anew: a third of the cost for a small packet. libcrypto wipes a context's keys when it is freed.
+Algorithms are fetched once, at import; what this libcrypto lacks is left out of the tables. Contexts are made once per
+key and then only started anew: a third of the cost for a small packet. A context's keys are wiped when it is freed.
 """
 
 cimport cython
@@ -178,15 +178,12 @@ cdef class _MacContext:
                 and EVP_MAC_final(self.context, out, &done, self.size) == 1
                 and done == self.size)
 
-    cdef inline int verify(self, uint32_t seq, const unsigned char *packet, size_t size) except -1:
-        """Return 1 if the tag behind the packet is right, 0 if it is not."""
+    cdef inline bint verify(self, uint32_t seq, const unsigned char *packet, size_t size) noexcept:
+        """Tell if the tag behind the packet is right; a MAC that cannot be computed makes it wrong."""
 
         cdef unsigned char expected[MAX_MAC_SIZE]
 
-        if not self.compute(seq, packet, size, expected):
-            return fail_libcrypto('compute a MAC')
-
-        return CRYPTO_memcmp(expected, packet + size, self.size) == 0
+        return self.compute(seq, packet, size, expected) and CRYPTO_memcmp(expected, packet + size, self.size) == 0
 
 
 @cython.final
@@ -207,8 +204,8 @@ cdef class _GcmContext:
     cdef inline bint begin(self, const unsigned char *length_field) noexcept:
         cdef bint started = self.cipher.start(self.nonce)
 
-        # It moves on before anything is sealed, so no failure can lead to a nonce used twice. It starts anywhere and wraps
-        # into itself alone; the transport changes keys long before 2^64 packets.
+        # It moves on before anything is sealed, so no failure can lead to a nonce used twice. It starts anywhere and
+        # wraps into itself alone; the transport changes keys long before 2^64 packets.
         store_u64(self.nonce + 4, load_u64(self.nonce + 4) + 1)
 
         return started and self.cipher.update(NULL, length_field, LENGTH_SIZE)
@@ -696,7 +693,7 @@ cdef _FetchedMac fetch_mac(const char *name, bytes digest):
 
 
 cdef bint starts_anew(_FetchedMac fetched, size_t size):
-    """Tell if the digest is there, and a context started anew gives the same MAC again: early 3.0 releases fail that."""
+    """Tell if the digest is there, and a context started anew gives the same MAC: early 3.0 releases fail that."""
 
     cdef unsigned char first[MAX_MAC_SIZE]
     cdef unsigned char second[MAX_MAC_SIZE]

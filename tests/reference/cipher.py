@@ -185,8 +185,8 @@ class GcmCipher:
 class ChaChaPolyCipher:
     """chacha20-poly1305@openssh.com (OpenSSH's PROTOCOL.chacha20poly1305).
 
-    K_2, the first 32 bytes of the key, encrypts the packet from block 1 on; its block 0 gives the Poly1305 key. K_1, the
-    rest, encrypts the length. The nonce is the sequence number as a uint64.
+    K_2, the first 32 bytes of the key, encrypts the packet from block 1 on; its block 0 gives the Poly1305 key.
+    K_1, the rest, encrypts the length. The nonce is the sequence number as a uint64.
     """
 
     block_size = 8

@@ -1,6 +1,6 @@
 """The binary packet protocol of RFC 4253 section 6 in plain Python: framing, padding and sequence numbers.
 
-    uint32 packet_length | byte padding_length | payload | random padding | tag
+A packet is packet_length (uint32) | padding_length (byte) | payload | random padding | tag.
 """
 
 import os
