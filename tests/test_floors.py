@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'ssh_fast'
 # Floor -> the units on it (modules or packages directly below ssh_fast).
 FLOORS = {
     0: ('logging', 'constants', 'errors', 'wire', '_openssl', '_wire'),
-    1: ('_cipher', '_packet', '_flow', '_sftp_codec'),
+    1: ('_cipher', '_packet', '_flow', '_sftp_messages', '_sftp_pipeline', '_sftp_codec'),
     2: ('keys',),
     3: ('transport', 'userauth'),
     4: ('channel',),
@@ -124,7 +124,7 @@ def import_faults(package: Path) -> list[str]:
                 faults.append(f'{where}: floor {FLOOR_OF[unit]} imports {module}')
         if re.search(r'\bTYPE_CHECKING\b', path.read_text()):
             faults.append(f'{where}: uses TYPE_CHECKING')
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def shape_faults(package: Path) -> list[str]:
