@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Self
@@ -305,3 +306,40 @@ class SFTPLimits:
         """Decode the reply's four uint64."""
 
         return cls(*[cursor.uint64() for _ in fields(cls)])
+
+
+def owner_attrs(
+    uid_or_owner: int | str | None,
+    gid_or_group: int | str | None,
+    uid: int | None,
+    gid: int | None,
+    owner: str | None,
+    group: str | None,
+) -> SFTPAttrs:
+    """Make the attributes of a change of owner from the arguments of `chown`."""
+
+    if isinstance(uid_or_owner, int):
+        uid = uid_or_owner
+    elif uid_or_owner is not None:
+        owner = uid_or_owner
+
+    if isinstance(gid_or_group, int):
+        gid = gid_or_group
+    elif gid_or_group is not None:
+        group = gid_or_group
+
+    return SFTPAttrs(uid=uid, gid=gid, owner=owner, group=group)
+
+
+def time_attrs(times: tuple[float, float] | None, ns: tuple[int, int] | None) -> SFTPAttrs:
+    """Make the attributes of a change of times from the arguments of `utime`; without any it is now."""
+
+    if times is not None and ns is not None:
+        raise ValueError('Only one of times and ns can be given')
+
+    if ns is not None:
+        return SFTPAttrs(atime_ns=ns[0], mtime_ns=ns[1])
+
+    atime, mtime = times or (time.time(),) * 2
+
+    return SFTPAttrs(atime=atime, mtime=mtime)
