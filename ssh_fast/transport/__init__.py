@@ -1,0 +1,6 @@
+"""The SSH transport protocol (RFC 4253): version exchange, key exchange, services; no input or output of its own."""
+
+from .options import TransportOptions
+from .transport import Transport, TransportHost
+
+__all__ = ['Transport', 'TransportHost', 'TransportOptions']

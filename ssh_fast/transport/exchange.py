@@ -1,0 +1,211 @@
+"""The key exchanges of a connection, one after another: from the two KEXINITs to the ciphers made of the keys."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .._cipher import (
+    CIPHER_SUITES,
+    MAC_SUITES,
+    OpeningCipher,
+    SealingCipher,
+    new_opening_cipher,
+    new_sealing_cipher,
+)
+from ..errors import KeyExchangeFailed, KeyImportError, ProtocolError
+from ..keys.key import decode_public_key, verify_signature
+from ..keys.keypair import SSHKeyPair
+from ..wire import encode_string
+from .algorithms import EXT_INFO_CLIENT, EXT_INFO_SERVER, STRICT_KEX_CLIENT, STRICT_KEX_SERVER
+from .kex import KEX_METHODS, KexContext, KexResult, KeyExchange
+from .negotiation import Algorithms, KexInit, guess_is_right, negotiate
+from .options import TransportOptions
+
+_CLIENT_TO_SERVER = b'ACE'     # the letters of IV, key and MAC key (RFC 4253 section 7.2)
+_SERVER_TO_CLIENT = b'BDF'
+
+
+class Exchanges:
+    """Runs the exchange at hand, and keeps what outlives it: session id, strictness, host key, algorithms in force."""
+
+    def __init__(self, options: TransportOptions, send: Callable[[bytes], None], *, is_client: bool) -> None:
+        self._options = options
+        self._send = send
+        self._is_client = is_client
+        self._host_key_algs = options.host_key_algs if is_client else self._algorithms_of_host_keys()
+
+        self.algorithms = Algorithms()
+        self.session_id = b''
+        self.strict = False
+        self.peer_takes_ext_info = False
+        self.host_key_data = b''        # client: the key that was trusted
+
+        # the exchange at hand: set from the KEXINIT until both NEWKEYS
+        self._ours: KexInit | None = None
+        self._our_payload = b''
+        self._peer_started = False
+        self._method: KeyExchange | None = None
+        self._skip_guess = False
+
+    @property
+    def running(self) -> bool:
+        """Whether our KEXINIT is sent and NEWKEYS has not been seen in both directions."""
+
+        return self._ours is not None
+
+    @property
+    def peer_started(self) -> bool:
+        """Whether the peer sent KEXINIT and its NEWKEYS has not come."""
+
+        return self._peer_started
+
+    # --- KEXINIT
+
+    def begin(self) -> None:
+        """Send our KEXINIT; what it asks of the peer beyond algorithms stands in the first one only."""
+
+        options = self._options
+        markers: tuple[bytes, ...] = ()
+
+        if not self.session_id:
+            markers = (EXT_INFO_CLIENT, STRICT_KEX_CLIENT) if self._is_client else (EXT_INFO_SERVER, STRICT_KEX_SERVER)
+
+        self._ours = KexInit(
+            options.kex_algs,
+            self._host_key_algs,
+            options.encryption_algs,
+            options.encryption_algs,
+            options.mac_algs,
+            options.mac_algs,
+            options.compression_algs,
+            options.compression_algs,
+        )
+        self._our_payload = replace(self._ours, kex_algs=options.kex_algs + markers).encode()
+        self._send(self._our_payload)
+
+    def kexinit_received(self, payload: bytes, sequence: int, client_version: bytes, server_version: bytes) -> None:
+        """Take the peer's KEXINIT, choose the algorithms, and start the method; ours must be on its way."""
+
+        ours = self._ours
+
+        if ours is None or self._peer_started:
+            raise ProtocolError('Expected one KEXINIT in a key exchange, got a second')
+
+        peer = KexInit.decode(payload)
+
+        if not self.session_id:
+            self._begin_strict(peer, sequence)
+
+        self._peer_started = True
+
+        if self._is_client:
+            self.algorithms = negotiate(ours, peer, is_client=True)
+            kexinits = self._our_payload, payload
+        else:
+            self.algorithms = negotiate(peer, ours, is_client=False)
+            kexinits = payload, self._our_payload
+
+        self._skip_guess = peer.first_kex_packet_follows and not guess_is_right(ours, peer)
+        context = KexContext(
+            self._is_client,
+            b''.join(encode_string(part) for part in (client_version, server_version, *kexinits)),
+            self._send,
+            None if self._is_client else self._host_key_for(self.algorithms.host_key),
+            self.algorithms.host_key,
+        )
+        self._method = KEX_METHODS[self.algorithms.kex](context)
+        self._method.start()
+
+    def _begin_strict(self, peer: KexInit, sequence: int) -> None:
+        """Find out whether the peer is strict; if it is, its KEXINIT must have been the first packet."""
+
+        self.strict = (STRICT_KEX_SERVER if self._is_client else STRICT_KEX_CLIENT) in peer.kex_algs
+        self.peer_takes_ext_info = not self._is_client and EXT_INFO_CLIENT in peer.kex_algs
+
+        if self.strict and sequence:
+            raise ProtocolError(f'Expected KEXINIT as the first packet, got {sequence} packets before it (strict kex)')
+
+    def _algorithms_of_host_keys(self) -> tuple[bytes, ...]:
+        """List what a server's host keys can sign with, in the order of its preference."""
+
+        names = tuple(name for name in self._options.host_key_algs if self._host_key_for(name))
+
+        if not names:
+            raise ValueError('host_keys: expected a host key for one of the host key algorithms')
+
+        return names
+
+    def _host_key_for(self, algorithm: bytes) -> SSHKeyPair | None:
+        return next((pair for pair in self._options.host_keys if algorithm in pair.sig_algorithms), None)
+
+    # --- the method
+
+    def message_received(self, message_type: int, payload: bytes) -> KexResult | None:
+        """Take a message of the method; return the result if it ends it. A client has then verified the signature."""
+
+        if self._method is None:
+            raise ProtocolError(f'Expected no key exchange message here, got message {message_type}')
+
+        if self._skip_guess:
+            self._skip_guess = False
+            return None
+
+        result = self._method.message_received(message_type, payload)
+
+        if result is not None:
+            self._method = None
+
+            if self._is_client:
+                self._verify_host_key(result)
+
+        return result
+
+    def _verify_host_key(self, result: KexResult) -> None:
+        algorithm = self.algorithms.host_key
+
+        try:
+            key = decode_public_key(result.host_key_data)
+        except KeyImportError as exc:
+            raise KeyExchangeFailed(f'Expected a valid host key: {exc}') from None
+
+        if algorithm not in key.sig_algorithms:
+            raise KeyExchangeFailed(f'Expected a host key for {algorithm.decode()}, got one for {key.get_algorithm()}')
+
+        if verify_signature(key, result.exchange_hash, result.signature, (algorithm,)) is not True:
+            raise KeyExchangeFailed('Expected a signature by the host key, got one that does not verify')
+
+        if self.host_key_data and result.host_key_data != self.host_key_data:
+            raise KeyExchangeFailed('Expected the host key of the first key exchange, got another one')
+
+    # --- the keys
+
+    def make_ciphers(self, result: KexResult) -> tuple[SealingCipher, OpeningCipher]:
+        """Derive the keys of both directions; the first result's hash becomes the session id."""
+
+        self.session_id = self.session_id or result.exchange_hash
+
+        names = self.algorithms
+        send, receive = (
+            (_CLIENT_TO_SERVER, _SERVER_TO_CLIENT) if self._is_client else (_SERVER_TO_CLIENT, _CLIENT_TO_SERVER)
+        )
+        sealing = new_sealing_cipher(*self._cipher_keys(result, names.send_cipher, names.send_mac, send))
+        opening = new_opening_cipher(*self._cipher_keys(result, names.recv_cipher, names.recv_mac, receive))
+
+        return sealing, opening
+
+    def end(self) -> None:
+        """Both NEWKEYS have been seen."""
+
+        self._ours = None
+        self._our_payload = b''
+        self._peer_started = False
+
+    def _cipher_keys(
+        self, result: KexResult, cipher: bytes, mac: bytes, letters: bytes
+    ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+        suite = CIPHER_SUITES[cipher]
+        sizes = suite.iv_size, suite.key_size, MAC_SUITES[mac].key_size if mac else 0
+        iv, key, mac_key = (
+            result.derive_key(letters[i : i + 1], self.session_id, size) for i, size in enumerate(sizes)
+        )
+
+        return cipher, key, iv, mac, mac_key
