@@ -77,7 +77,7 @@ def _permit(name: str, bare_port: bool) -> Callable[[_Options, str], None]:
 def _host_port(name: str, value: str) -> tuple[str, int | None]:
     """Take host:port or [host]:port apart; port `*` is any, and None here."""
 
-    match = re.fullmatch(r'(?:\[([^]\s]+)\]|([^:\s]+)):(\*|\d{1,5})', value)
+    match = re.fullmatch(r'(?:\[([^]\s]+)\]|([^:\s]+)):(\*|[0-9]{1,5})', value)
 
     if not match or (match[3] != '*' and not 0 < int(match[3]) < 65536):
         raise ValueError(f'Expected {name}="host:port", got {value!r}')

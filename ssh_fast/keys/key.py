@@ -222,8 +222,8 @@ class SSHKey:
     ) -> bytes:
         """Export the private key as openssh, pkcs1-pem, pkcs1-der, pkcs8-pem or pkcs8-der, encrypted if asked.
 
-        `cipher_name` defaults to aes256-ctr for openssh and aes256-cbc elsewhere; `rounds` are those of openssh's bcrypt
-        KDF. A combination that cannot be written raises `KeyExportError` or `KeyEncryptionError`.
+        `cipher_name` defaults to aes256-ctr for openssh and aes256-cbc elsewhere; `rounds` are those of openssh's
+        bcrypt KDF. A combination that cannot be written raises `KeyExportError` or `KeyEncryptionError`.
         """
 
         self._check_private()

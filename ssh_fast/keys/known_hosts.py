@@ -20,7 +20,7 @@ from .file_cache import FileCache, read_bounded
 from .key import KeyRefused, SSHKey, decode_public_key
 from .load import load_public_keys
 from .openssh_format import decode_base64
-from .patterns import HostPatternList, parse_address
+from .patterns import HostPatternList, canonical_address
 
 # 64 MiB: far above the largest files in use (some hundred thousand hosts)
 _MAX_FILE_SIZE = 64 << 20
@@ -45,7 +45,8 @@ class KnownHostKeys(NamedTuple):
 
 
 _KeyLists: TypeAlias = Sequence[Sequence[object]]
-KnownHostsSource: TypeAlias = '_Path | bytes | SSHKnownHosts | Callable[[str, str, int | None], _KeyLists | bytes] | _KeyLists | Sequence[_Path] | None'
+_Lookup: TypeAlias = Callable[[str, str, int | None], '_KeyLists | bytes | SSHKnownHosts']
+KnownHostsSource: TypeAlias = '_Path | bytes | SSHKnownHosts | _Lookup | _KeyLists | Sequence[_Path] | None'
 
 
 class _Entry:
@@ -121,8 +122,7 @@ class SSHKnownHosts:
         A key revoked for the host is revoked on all ports.
         """
 
-        # A zone tells local interfaces apart, not hosts.
-        addr = addr.partition('%')[0]
+        host, addr = canonical_address(host.lower()), canonical_address(addr.lower())
         entries = self._match(host, addr)
 
         if port is not None and port != DEFAULT_PORT:
@@ -136,7 +136,8 @@ class SSHKnownHosts:
         for entry in entries:
             key = entry.key()
 
-            if key is not None:
+            # A file hashed by ssh-keygen has a line for each name of a host.
+            if key is not None and key not in keys[entry.marker]:
                 keys[entry.marker].append(key)
 
         return KnownHostKeys(keys[''], keys['@cert-authority'], keys['@revoked'], [], [], [], [])
@@ -144,7 +145,7 @@ class SSHKnownHosts:
     def _match(self, host: str, addr: str) -> list[_Entry]:
         """Find the lines for a name or an address, in the file's order."""
 
-        names = {name.lower() for name in (host, addr) if name}
+        names = {name for name in (host, addr) if name}
         found = {id(entry): entry for name in names for entry in self._exact.get(name, ())}
         encoded = [name.encode() for name in names]
 
@@ -200,11 +201,14 @@ class SSHKnownHosts:
 
 
 def _canonical(name: str) -> str:
-    """Write an IPv6 address as sockets report it."""
+    """Write the address in a name, with a port or without, as sockets report it."""
 
-    address = parse_address(name) if ':' in name and not name.startswith('[') else None
+    if name.startswith('['):
+        address, bracket, port = name[1:].partition(']')
 
-    return name if address is None else str(address)
+        return f'[{canonical_address(address)}{bracket}{port}'
+
+    return canonical_address(name)
 
 
 def _decode_hash(text: str) -> tuple[bytes, bytes]:
@@ -231,7 +235,7 @@ def import_known_hosts(data: str) -> SSHKnownHosts:
 
 
 def read_known_hosts(filelist: _Path | Sequence[_Path]) -> SSHKnownHosts:
-    """Read known hosts from one or more files; the parse of a single file is remembered while the file is unchanged."""
+    """Read known hosts from one or more files; the parse of a single file is remembered while it is unchanged."""
 
     if not isinstance(filelist, str | PurePath):
         known_hosts = SSHKnownHosts()
@@ -262,12 +266,12 @@ def _read(path: str) -> tuple[str, str, os.stat_result]:
 def match_known_hosts(known_hosts: KnownHostsSource, host: str, addr: str, port: int | None) -> KnownHostKeys:
     """Look up a host in known hosts of any form the `known_hosts` option takes.
 
-    That is: a path or a list of paths, bytes as of a file, an `SSHKnownHosts`, three or seven lists (trusted keys, trusted
-    CA keys, revoked keys, and the X.509 ones), or a callable of host, address and port that returns such lists or bytes.
+    That is: a path or a list of paths, bytes as of a file, an `SSHKnownHosts`, a tuple of three or seven lists (trusted
+    keys, trusted CA keys, revoked keys, and the X.509 ones), or a callable of host, address and port that returns one.
     """
 
     if callable(known_hosts):
-        known_hosts = cast('_KeyLists | bytes', known_hosts(host, addr, port))
+        known_hosts = known_hosts(host, addr, port)
 
     if known_hosts is None:
         raise ValueError('Expected known hosts to look up in, got None')
@@ -280,21 +284,27 @@ def match_known_hosts(known_hosts: KnownHostsSource, host: str, addr: str, port:
     if isinstance(known_hosts, SSHKnownHosts):
         return known_hosts.match(host, addr, port)
 
-    items = list(known_hosts)
+    if isinstance(known_hosts, list) and all(isinstance(item, str | PurePath) for item in known_hosts):
+        return _match_files(cast('list[_Path]', known_hosts), host, addr, port)
 
-    if items and all(isinstance(item, str | PurePath) for item in items):
-        return _match_files(cast('list[_Path]', items), host, addr, port)
-
-    return _from_lists(cast('list[Sequence[object]]', items))
+    return _from_lists(cast('Sequence[Sequence[object]]', known_hosts))
 
 
 def _match_files(filelist: Iterable[_Path], host: str, addr: str, port: int | None) -> KnownHostKeys:
     """Look up in several files, each with its own remembered parse."""
 
     matches = [read_known_hosts(filename).match(host, addr, port) for filename in filelist]
-    merged = [[key for part in parts for key in part] for parts in zip(*matches, strict=True)]
+    host_keys, ca_keys, revoked_keys = ([key for match in matches for key in match[slot]] for slot in range(3))
 
-    return KnownHostKeys(*cast('list[list[SSHKey]]', merged))
+    return KnownHostKeys(
+        cast('list[SSHKey]', host_keys),
+        cast('list[SSHKey]', ca_keys),
+        cast('list[SSHKey]', revoked_keys),
+        [],
+        [],
+        [],
+        [],
+    )
 
 
 def _from_lists(lists: Sequence[Sequence[object]]) -> KnownHostKeys:

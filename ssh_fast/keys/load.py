@@ -20,6 +20,8 @@ from .keypair import SSHKeyPair, SSHLocalKeyPair
 from .rsa import RSAKey, set_default_skip_rsa_key_validation
 
 __all__ = [
+    'KeyPairItem',
+    'KeyPairList',
     'import_private_key',
     'import_public_key',
     'load_default_keypairs',
@@ -35,7 +37,8 @@ __all__ = [
 _Path: TypeAlias = str | PurePath
 _PassphraseValue: TypeAlias = bytes | str | None
 _Passphrase: TypeAlias = _PassphraseValue | Callable[[str], _PassphraseValue]
-_KeyPairItem: TypeAlias = SSHKeyPair | SSHKey | bytes | _Path | tuple['SSHKey | bytes | _Path', None]
+KeyPairItem: TypeAlias = SSHKeyPair | SSHKey | bytes | _Path | tuple['SSHKey | bytes | _Path', None]
+KeyPairList: TypeAlias = KeyPairItem | Sequence[KeyPairItem]
 
 # OpenSSH's MAX_KEY_FILE_SIZE
 _MAX_FILE_SIZE = 1 << 20
@@ -160,7 +163,7 @@ def _public_keys(data: bytes) -> list[SSHKey]:
 
     keys = []
 
-    for line in data.decode(errors='surrogateescape').splitlines():
+    for line in data.decode(errors='surrogateescape').split('\n'):
         if line.strip() and not line.lstrip().startswith('#'):
             fields = openssh_format.decode_public_line(line)
             key = decode_public_key(fields.public_data)
@@ -297,7 +300,7 @@ def _needs_passphrase(path: str) -> bool:
 
 
 def load_keypairs(
-    keylist: _KeyPairItem | Sequence[_KeyPairItem],
+    keylist: KeyPairList,
     passphrase: _Passphrase = None,
     certlist: Sequence[object] = (),
     skip_public: bool = False,
@@ -313,7 +316,7 @@ def load_keypairs(
     if certlist:
         raise KeyImportError('Certificates are not supported here: expected an empty certlist')
 
-    items: list[_KeyPairItem] = []
+    items: list[KeyPairItem] = []
 
     if isinstance(keylist, str | PurePath):
         try:
@@ -329,7 +332,7 @@ def load_keypairs(
     elif isinstance(keylist, bytes | SSHKey | SSHKeyPair) or _is_key_alone(keylist):
         items.append(keylist)
     else:
-        items.extend(cast(Sequence[_KeyPairItem], keylist))
+        items.extend(cast(Sequence[KeyPairItem], keylist))
 
     pairs = (
         _load_keypair(item, passphrase, skip_public, ignore_encrypted, unsafe_skip_rsa_key_validation) for item in items
@@ -338,14 +341,14 @@ def load_keypairs(
     return [pair for pair in pairs if pair is not None]
 
 
-def _is_key_alone(item: _KeyPairItem | Sequence[_KeyPairItem]) -> TypeGuard[tuple[SSHKey | bytes | _Path, None]]:
+def _is_key_alone(item: KeyPairList) -> TypeGuard[tuple[SSHKey | bytes | _Path, None]]:
     """Tell the pair (key, no certificate) from a list of keys."""
 
     return isinstance(item, tuple) and len(item) == 2 and item[1] is None
 
 
 def _load_keypair(
-    item: _KeyPairItem,
+    item: KeyPairItem,
     passphrase: _Passphrase,
     skip_public: bool,
     ignore_encrypted: bool,

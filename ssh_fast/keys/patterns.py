@@ -44,6 +44,14 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
+def canonical_address(text: str) -> str:
+    """Write an address in its one form, so that no other spelling slips past a pattern; a name is left as it is."""
+
+    address = parse_address(text)
+
+    return text if address is None else str(address)
+
+
 class HostPattern:
     """One pattern of a list."""
 
@@ -62,6 +70,8 @@ class HostPattern:
                 self.network = ipaddress.ip_network(self.text)
             except ValueError:
                 raise ValueError(f'Expected a network with no host bits set, got {self.text!r}') from None
+        else:
+            self.text = canonical_address(self.text)
 
     def matches(self, host: str, addr: str) -> bool:
         """Tell whether the name or the address, both in lower case, fits, whatever `negated` says."""
@@ -69,7 +79,7 @@ class HostPattern:
         if self.network is not None:
             address = parse_address(addr)
 
-            return address is not None and address.version == self.network.version and address in self.network
+            return address is not None and address in self.network
 
         return bool(host and matches_wildcard(self.text, host)) or bool(addr and matches_wildcard(self.text, addr))
 
@@ -85,7 +95,7 @@ class HostPatternList:
     def matches(self, host: str, addr: str) -> bool:
         """Tell whether a host of this name or address is meant."""
 
-        host, addr = host.lower(), addr.lower()
+        host, addr = canonical_address(host.lower()), canonical_address(addr.lower())
         found = False
 
         for pattern in self.patterns:

@@ -1,0 +1,1 @@
+"""The agent client: keys that another process holds."""
