@@ -10,7 +10,7 @@ from ..logging import ContextLogger
 
 Answer = TypeVar('Answer')
 
-# A client may send its environment and its command without waiting; more than this while an answer is awaited is a flood.
+# A client may send its environment and its command without waiting; more while an answer is awaited is a flood.
 MAX_WAITING_MESSAGES = 1024
 MAX_WAITING_BYTES = 1 << 20
 
@@ -32,8 +32,8 @@ class AnswerHost(Protocol):
 class OrderedAnswers(Generic[Answer]):
     """Messages handled in order: while the answer to one is awaited, the next ones wait here, within a bound.
 
-    `handle(message)` gives the answer or an awaitable of it; `answered(message, answer)` is called before the next message
-    is handled. An awaitable that raises answers `refusal`.
+    `handle(message)` gives the answer or an awaitable of it; `answered(message, answer)` is called before the next
+    message is handled. An awaitable that raises answers `refusal`.
     """
 
     __slots__ = ('_answered', '_busy', '_closed', '_handle', '_host', '_refusal', '_size', '_waiting')

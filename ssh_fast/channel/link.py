@@ -26,8 +26,8 @@ ReplyCallback: TypeAlias = Callable[[bool], None]
 class ChannelLink:
     """A channel that is opening, open, or closing; the mux drops it when both sides have closed it.
 
-    Data goes through `flow`. What must not overtake data (EOF, CLOSE, an exit status) is given to the flow too; requests
-    are not: a signal has to arrive although the window is used up.
+    Data goes through `flow`. What must not overtake data (EOF, CLOSE, an exit status) is given to the flow too;
+    requests are not: a signal has to arrive although the window is used up.
     """
 
     __slots__ = (
@@ -83,6 +83,12 @@ class ChannelLink:
 
         self._handler.open_failed(exc)
 
+    @property
+    def can_send(self) -> bool:
+        """Whether data may be sent: the channel is open, and neither EOF nor CLOSE was sent."""
+
+        return self.is_open and not self._eof_sent and not self._close_queued
+
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def receive(self, message_type: int, payload: bytes) -> None:
@@ -112,8 +118,7 @@ class ChannelLink:
         if not self._close_has_left():
             self._close_now()
 
-        self._release()
-        self._handler.channel_closed(None)
+        self._release(None)
 
     def _receive_reply(self, granted: bool) -> None:
         if self._replies:
@@ -169,7 +174,7 @@ class ChannelLink:
     def send_eof(self) -> None:
         """Send an end of file behind the data, once."""
 
-        if self.is_open and not self._eof_sent and not self._close_queued:
+        if self.can_send:
             self._eof_sent = True
             self.flow.send_in_order(self._message(MSG_CHANNEL_EOF))
 
@@ -191,8 +196,7 @@ class ChannelLink:
         """Tell the channel that its connection is gone."""
 
         if self.is_open:
-            self._release()
-            self._handler.channel_closed(exc)
+            self._release(exc)
         else:
             self._handler.open_failed(exc or ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection is closed'))
 
@@ -211,12 +215,13 @@ class ChannelLink:
         self._close_queued = self._close_sent = True
         self._send(MSG_CHANNEL_CLOSE)
 
-    def _release(self) -> None:
+    def _release(self, exc: Exception | None) -> None:
         self.is_open = False
         self._reader.remove_flow(self.flow)
         self.flow.close()
         self._answers.close()
         self._released(self)
+        self._handler.channel_closed(exc)
 
         while self._replies:
             self._replies.popleft()(False)

@@ -15,7 +15,7 @@ class SSHSession(Generic[AnyStr]):
     """The calls that every kind of session has; each does nothing until overridden."""
 
     def connection_made(self, chan: Any) -> None:
-        """Take note of the channel, which is open now but not started: nothing may be written yet."""
+        """Take note of the channel, which is open now but not started."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the channel is closed; `exc` is None after an orderly close."""

@@ -1,0 +1,1 @@
+"""Streams over session channels, and commands run as processes."""
