@@ -62,6 +62,11 @@ def find_openssl() -> tuple[list[str], list[str]]:
 class BuildExt(build_ext):
     """Compile with our flags; OpenSSL is looked for only here, so that an sdist needs none."""
 
+    def run(self) -> None:
+        if self.editable_mode:
+            self.build_lib = f'build/{FLAVOUR}/editable'    # kept, so that the next time builds only what has changed
+        super().run()
+
     def build_extensions(self) -> None:
         cflags, libs = find_openssl()
         for extension in self.extensions:
