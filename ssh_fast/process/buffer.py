@@ -74,6 +74,16 @@ class ReceiveBuffer(Generic[AnyStr]):
 
             raise cast(Exception, self._pieces.popleft())
 
+    def raise_first(self) -> None:
+        """Raise the first exception, if there is one, before the data in front of it is read."""
+
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                self._pieces.remove(piece)
+                self._exceptions -= 1
+
+                raise piece
+
     def take(self, limit: int, empty: AnyStr) -> AnyStr:
         """Take at most `limit` characters or bytes, -1 for all, and no further than the next exception."""
 
@@ -136,8 +146,8 @@ class ReceiveBuffer(Generic[AnyStr]):
     def find(self, separator: 're.Pattern[Any]', longest: int) -> int | None:
         """Find where the first match of `separator` ends; None if there is none before the end or an exception.
 
-        A match is at most `longest` characters or bytes long, so most of what was searched before is not searched again;
-        0 is a match of any length.
+        A match is at most `longest` characters or bytes long, so most of what was searched is not searched again; 0 is
+        a match of any length.
         """
 
         pieces = cast('deque[AnyStr]', self._pieces)

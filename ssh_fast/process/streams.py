@@ -1,13 +1,13 @@
 """Streams over a session channel: SSHReader, SSHWriter, and the sessions that feed them.
 
-The bound: a reader that nobody reads holds as much as the channel's receive window was at first (2 MiB unless set), then
-the channel stops taking data, and one more window at most waits in the channel. A client has two readers, output and
-errors. When one is full and somebody waits for the other, what comes for the full one is dropped and its reader is told;
-so unread errors cannot stall output.
+The bound: a reader that nobody reads holds as much as the channel's receive window was at first (2 MiB unless set);
+then the channel stops taking data, and one more window at most waits in the channel. A client has two readers, output
+and errors. When one is full and somebody waits for the other, what comes for the full one is dropped and its reader is
+told; so unread errors cannot stall output.
 
-A connection opens streams with `session = await chan.create(SSHClientStreamSession, command, ...)` and
-`SSHWriter(session, chan), SSHReader(session, chan), SSHReader(session, chan, EXTENDED_DATA_STDERR)`, and serves them with
-`chan.set_session(SSHServerStreamSession(handler))`, where the handler is called with (stdin, stdout, stderr).
+A connection opens streams with `session = await chan.create(SSHClientStreamSession, command, ...)`, whose `stdin`,
+`stdout` and `stderr` they are, and serves them with `chan.set_session(SSHServerStreamSession(handler))`, where the
+handler is called with (stdin, stdout, stderr).
 """
 
 import asyncio
@@ -33,8 +33,8 @@ class SSHReader(Generic[AnyStr]):
     def __init__(
         self, session: 'SSHStreamSession[AnyStr]', chan: SSHChannel[AnyStr], datatype: int | None = None
     ) -> None:
-        self._session = session
-        self._chan = chan
+        self._session: SSHStreamSession[AnyStr] = session
+        self._chan: SSHChannel[AnyStr] = chan
         self._datatype = datatype
 
     @property
@@ -119,8 +119,8 @@ class SSHWriter(Generic[AnyStr]):
     def __init__(
         self, session: 'SSHStreamSession[AnyStr]', chan: SSHChannel[AnyStr], datatype: int | None = None
     ) -> None:
-        self._session = session
-        self._chan = chan
+        self._session: SSHStreamSession[AnyStr] = session
+        self._chan: SSHChannel[AnyStr] = chan
         self._datatype = datatype
 
     @property
@@ -310,7 +310,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
             self._after_reading()
 
         if exact and len(data) < n:
-            raise asyncio.IncompleteReadError(cast(bytes, data), n)
+            raise asyncio.IncompleteReadError(_partial(data), n)
 
         return data
 
@@ -349,7 +349,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
                     data = buffer.take(-1, self._empty)
                     self._after_reading()
 
-                    raise asyncio.IncompleteReadError(cast(bytes, data), None)
+                    raise asyncio.IncompleteReadError(_partial(data), None)
 
                 await self._wait(datatype)
 
@@ -391,6 +391,12 @@ class SSHStreamSession(SSHSession[AnyStr]):
 
     # --- private ------------------------------------------------------------------------------------------------------
 
+    def _reader(self, datatype: int | None) -> SSHReader[AnyStr]:
+        return SSHReader(self, self._chan, datatype)
+
+    def _writer(self, datatype: int | None) -> SSHWriter[AnyStr]:
+        return SSHWriter(self, self._chan, datatype)
+
     def _remove_limit(self) -> None:
         """Let the readers hold as much as comes."""
 
@@ -405,7 +411,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
         self._wake_reader(datatype)
 
     def _raise_end(self, buffer: ReceiveBuffer[AnyStr], readable: int) -> None:
-        """Raise what ended the data: an exception behind it when it was read, the loss of the connection before that."""
+        """Raise what ended the data: an exception behind it if all was read, or the loss of the connection."""
 
         if not readable:
             buffer.raise_next()
@@ -472,12 +478,30 @@ class SSHStreamSession(SSHSession[AnyStr]):
 class SSHClientStreamSession(SSHStreamSession[AnyStr], SSHClientSession[AnyStr]):
     """The session behind the streams that a client opens."""
 
+    @property
+    def stdin(self) -> SSHWriter[AnyStr]:
+        """The command's standard input."""
+
+        return self._writer(None)
+
+    @property
+    def stdout(self) -> SSHReader[AnyStr]:
+        """The command's standard output."""
+
+        return self._reader(None)
+
+    @property
+    def stderr(self) -> SSHReader[AnyStr]:
+        """The command's error output."""
+
+        return self._reader(EXTENDED_DATA_STDERR)
+
 
 class SSHServerStreamSession(SSHStreamSession[AnyStr], SSHServerSession[AnyStr]):
     """Serves a client's session by calling a handler with streams (stdin, stdout, stderr).
 
-    The handler may be a coroutine. Breaks, signals and new terminal sizes are raised in its stdin. It ends the session by
-    closing the channel, as with `stdout.channel.exit(0)`; if it raises, the exit status is 1.
+    The handler may be a coroutine. Breaks, signals and new terminal sizes are raised in its stdin. It ends the session
+    by closing the channel, as with `stdout.channel.exit(0)`; if it raises, the exit status is 1.
     """
 
     def __init__(self, session_factory: StreamHandler | None) -> None:
@@ -500,15 +524,29 @@ class SSHServerStreamSession(SSHStreamSession[AnyStr], SSHServerSession[AnyStr])
 
         return bool(self._session_factory)
 
+    @property
+    def stdin(self) -> SSHReader[AnyStr]:
+        """What the client sends."""
+
+        return self._reader(None)
+
+    @property
+    def stdout(self) -> SSHWriter[AnyStr]:
+        """What the client receives as standard output."""
+
+        return self._writer(None)
+
+    @property
+    def stderr(self) -> SSHWriter[AnyStr]:
+        """What the client receives as error output."""
+
+        return self._writer(EXTENDED_DATA_STDERR)
+
     def session_started(self) -> None:
         """Call the handler."""
 
         if self._session_factory:
-            stdin = SSHReader(self, self._chan)
-            stdout = SSHWriter(self, self._chan)
-            stderr = SSHWriter(self, self._chan, EXTENDED_DATA_STDERR)
-
-            self._run(self._session_factory, stdin, stdout, stderr)
+            self._run(self._session_factory, self.stdin, self.stdout, self.stderr)
 
     def exception_received(self, exc: Exception) -> None:
         """Raise an exception in stdin."""
@@ -558,17 +596,22 @@ class SSHServerStreamSession(SSHStreamSession[AnyStr], SSHServerSession[AnyStr])
             cast('SSHServerChannel[AnyStr]', self._chan).exit(1)
 
 
+def _partial(data: Any) -> bytes:
+    # The class of asyncio says bytes, but carries text as well.
+    return cast(bytes, data)
+
+
 def _compile_separator(separator: object, max_separator_len: int) -> tuple[re.Pattern[Any], int]:
     """Make a pattern of what `readuntil` takes, and the length of its longest match, 0 if that is not known."""
 
     if isinstance(separator, re.Pattern):
         return separator, max_separator_len
 
-    separators = [separator] if isinstance(separator, str | bytes) else list(cast(Iterable[Any], separator))
+    separators: list[Any] = [separator] if isinstance(separator, str | bytes) else list(cast(Iterable[Any], separator))
 
     if not separators or not all(separators):
         raise ValueError('separator must not be empty')
 
     bar: Any = '|' if isinstance(separators[0], str) else b'|'
 
-    return re.compile(bar.join(map(re.escape, separators))), max(map(len, separators))
+    return re.compile(bar.join(re.escape(value) for value in separators)), max(map(len, separators))
