@@ -4,11 +4,10 @@ A line is: [options] | key type | key in base64 | comment (sshd(8), AUTHORIZED_K
 that is not known or not valid is refused whole: what it meant to restrict would otherwise be allowed.
 """
 
-import calendar
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
@@ -99,10 +98,10 @@ def _parse_time(value: str) -> float:
         digits = match[1] + (match[2] or '').ljust(6, '0')
 
         try:
-            parts = time.strptime(digits, '%Y%m%d%H%M%S')
+            moment = datetime.strptime(digits, '%Y%m%d%H%M%S')
 
-            return float(calendar.timegm(parts)) if match[3] else time.mktime(parts)
-        except (ValueError, OverflowError):
+            return (moment.replace(tzinfo=UTC) if match[3] else moment).timestamp()
+        except (ValueError, OverflowError, OSError):
             pass
 
     raise ValueError(f'Expected expiry-time="YYYYMMDD[HHMM[SS]][Z]", got {value!r}')
@@ -231,11 +230,12 @@ class SSHAuthorizedKeys:
         """Return the options of the first line that admits the key, from that host and now; None if there is none.
 
         With `ca`, `key` is the authority that signed a certificate, only cert-authority lines count, and one of the
-        certificate's principals must be among those that the line names. `now` is in seconds since 1970.
+        certificate's principals must be among those that the line names. `now` is in seconds since 1970, by default
+        the time of day.
         """
 
         if now is None:
-            now = time.time()
+            now = datetime.now(UTC).timestamp()
 
         for options in self._entries.get((key.public_data, ca), ()):
             if _admits(options, client_host, client_addr, cert_principals if ca else None, now):

@@ -2,14 +2,10 @@
 
 import os
 import threading
-import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
 _T = TypeVar('_T')
-
-# A file that was changed so recently may be changed again within one tick of the file system's clock (10 ms at most).
-_SETTLE_NS = 100_000_000
 
 
 class FileCache(Generic[_T]):
@@ -35,9 +31,6 @@ class FileCache(Generic[_T]):
 
     def put(self, path: str, extra: object, status: os.stat_result, value: _T) -> None:
         """Remember a value; `status` must be of the descriptor that was read, taken before reading."""
-
-        if time.time_ns() - status.st_mtime_ns < _SETTLE_NS:
-            return
 
         with self._lock:
             self._entries[path, extra] = _stamp(status), value

@@ -147,7 +147,7 @@ class SSHKnownHosts:
 
         names = {name for name in (host, addr) if name}
         found = {id(entry): entry for name in names for entry in self._exact.get(name, ())}
-        encoded = [name.encode() for name in names]
+        encoded = [name.encode(errors='surrogateescape') for name in names]
 
         for patterns, entry in self._patterns:
             if patterns.matches(host, addr):
@@ -172,7 +172,7 @@ class SSHKnownHosts:
 
         public_data = decode_base64(fields[2])
 
-        if not public_data.startswith(encode_string(fields[1])):
+        if not public_data.startswith(encode_string(fields[1].encode(errors='replace'))):
             raise ValueError(f'The key in base64 is not of the type {fields[1]!r} named before it')
 
         entry = _Entry(marker, public_data, place, self._count)

@@ -90,7 +90,10 @@ def import_public_key(data: bytes | str) -> SSHKey:
 
 def _as_bytes(data: bytes | str) -> bytes:
     if isinstance(data, str):
-        data = data.encode()
+        try:
+            data = data.encode()
+        except UnicodeEncodeError:
+            raise KeyImportError('Expected key data that is text, got lone surrogates') from None
 
     if len(data) > _MAX_FILE_SIZE:
         raise KeyImportError(f'Expected key data of at most {_MAX_FILE_SIZE} bytes, got {len(data)}')

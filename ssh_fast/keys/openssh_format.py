@@ -327,12 +327,15 @@ def decode_public_line(line: str) -> PublicLine:
         raise KeyImportError('Expected an algorithm name and a key in base64')
 
     public_data = decode_base64(fields[1])
-    algorithm = fields[0].encode()
+    algorithm = fields[0].encode(errors='replace')
 
     if not public_data.startswith(encode_string(algorithm)):
         raise KeyImportError(f'The key in base64 is not of the type {printable(fields[0], 64)!r} named before it')
 
-    return PublicLine(options, algorithm, public_data, fields[2].encode() if len(fields) == 3 else None)
+    # Comments are in any encoding: what is not UTF-8 was read as escapes.
+    comment = fields[2].encode(errors='surrogateescape') if len(fields) == 3 else None
+
+    return PublicLine(options, algorithm, public_data, comment)
 
 
 def _options_end(line: str) -> int:
@@ -407,7 +410,7 @@ def decode_rfc4716(text: str) -> tuple[bytes, bytes | None]:
             name, value = _header(line, lines)
 
             if name.lower() == 'comment':
-                comment = value.encode()
+                comment = value.encode(errors='surrogateescape')
         else:
             body.append(line.strip())
 

@@ -47,7 +47,8 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 def canonical_address(text: str) -> str:
     """Write an address in its one form, so that no other spelling slips past a pattern; a name is left as it is."""
 
-    address = parse_address(text)
+    # An IPv4 address has one form only.
+    address = parse_address(text) if ':' in text else None
 
     return text if address is None else str(address)
 

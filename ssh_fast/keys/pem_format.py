@@ -1,5 +1,6 @@
 """The PEM and DER key formats: traditional (PKCS#1, SEC1), PKCS#8 and SubjectPublicKeyInfo, through `cryptography`."""
 
+import re
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,6 +32,8 @@ _MAX_SCRYPT_WORK = 1 << 20
 
 _OID_PBES2 = bytes.fromhex('2a864886f70d01050d')
 _OID_SCRYPT = bytes.fromhex('2b06010401da47040b')
+_DEK_INFO = re.compile(rb'^DEK-Info: ([A-Z0-9-]+),([0-9A-Fa-f]+)\r?$', re.MULTILINE)
+_TRADITIONAL_IV_SIZES = {b'AES-128-CBC': 16, b'AES-256-CBC': 16, b'DES-EDE3-CBC': 8}
 _TAG_INTEGER = 0x02
 _TAG_SEQUENCE = 0x30
 
@@ -142,7 +145,7 @@ def is_encrypted(data: bytes) -> bool:
         body = data.partition(b'-----BEGIN ENCRYPTED PRIVATE KEY-----')[2].partition(b'-----END')[0]
         der = decode_base64(b''.join(body.split()))
     else:
-        return b'\nProc-Type: 4,ENCRYPTED' in data
+        return _is_traditional_encrypted(data)
 
     try:
         key_info = _sequence(der)
@@ -157,6 +160,21 @@ def is_encrypted(data: bytes) -> bool:
             raise
 
         raise KeyImportError('Malformed private key: its DER structure is not valid') from None
+
+    return True
+
+
+def _is_traditional_encrypted(data: bytes) -> bool:
+    """Tell whether a traditional PEM block is encrypted, and check its header (RFC 1421 section 4.6.1)."""
+
+    if b'\nProc-Type: 4,ENCRYPTED' not in data:
+        return False
+
+    header = _DEK_INFO.search(data)
+
+    # `cryptography` panics, which is no Exception, if the IV is shorter than the cipher's.
+    if not header or len(header[2]) != 2 * _TRADITIONAL_IV_SIZES.get(header[1], 0):
+        raise KeyEncryptionError('Unknown or malformed encryption of a private key: its DEK-Info is not valid')
 
     return True
 

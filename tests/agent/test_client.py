@@ -36,6 +36,12 @@ def agent_path(tmp_path):
     agent.wait()
 
 
+def ssh_add(agent_path, *args):
+    env = {**os.environ, 'SSH_AUTH_SOCK': agent_path}
+
+    return subprocess.run(['ssh-add', *args], env=env, check=True, capture_output=True).stdout
+
+
 # --- a real agent
 
 
@@ -57,16 +63,13 @@ async def test_add_list_and_sign(agent_path):
                 sig = await pair.sign(b'data')
                 assert verify_signature(key, b'data', sig, {sig_algorithm})
 
-        listed = subprocess.run(
-            ['ssh-add', '-L'], env={**os.environ, 'SSH_AUTH_SOCK': agent_path}, check=True, capture_output=True
-        ).stdout
-        assert listed == b''.join(key.export_public_key() for key in KEYS.values())
+        assert ssh_add(agent_path, '-L') == b''.join(key.export_public_key() for key in KEYS.values())
 
 
 async def test_keys_added_by_ssh_add(agent_path, tmp_path, monkeypatch):
     monkeypatch.setenv('SSH_AUTH_SOCK', agent_path)
     ED25519.write_private_key(tmp_path / 'key')
-    subprocess.run(['ssh-add', '-q', tmp_path / 'key'], check=True, capture_output=True)
+    ssh_add(agent_path, '-q', tmp_path / 'key')
     agent = await connect_agent()
     pairs = await agent.get_keys()
     assert [pair.public_data for pair in pairs] == [BLOB]
@@ -249,9 +252,9 @@ async def test_every_reply_type_to_every_request(name, tmp_path):
 async def test_every_reply_type_to_an_extension_query(tmp_path):
     kind = 0
 
-    async with ScriptedAgent(
-        str(tmp_path / 'agent'), lambda _: encode_string(bytes([kind]) + encode_string(b'query') + encode_string(b'a@b'))
-    ) as agent:
+    names = encode_string(b'query') + encode_string(b'a@b')
+
+    async with ScriptedAgent(str(tmp_path / 'agent'), lambda _: encode_string(bytes([kind]) + names)) as agent:
         for kind in range(256):
             if kind in (5, 28):
                 assert await agent.query_extensions() == []

@@ -145,7 +145,9 @@ def test_der_keys(name, format_name):
             KEYS[name].export_private_key(format_name, 'pass')
 
 
-@pytest.mark.parametrize(('format_name', 'keygen_format'), [('rfc4716', 'RFC4716'), ('pkcs8-pem', 'PKCS8'), ('pkcs1-pem', 'PEM')])
+@pytest.mark.parametrize(
+    ('format_name', 'keygen_format'), [('rfc4716', 'RFC4716'), ('pkcs8-pem', 'PKCS8'), ('pkcs1-pem', 'PEM')]
+)
 @pytest.mark.parametrize('name', ALGORITHMS)
 def test_public_formats(name, format_name, keygen_format, tmp_path):
     KEYS[name].write_public_key(tmp_path / 'key.pub')
@@ -176,8 +178,8 @@ def test_rfc4716_comments():
 
 
 def test_public_line_with_options_and_comment():
-    line = b'command="echo \\"hi there\\"",no-pty ' + PUBLIC['ssh-ed25519'].export_public_key().strip() + b' my  comment'
-    key = import_public_key(line)
+    line = PUBLIC['ssh-ed25519'].export_public_key().strip()
+    key = import_public_key(b'command="echo \\"hi there\\"",no-pty ' + line + b' my  comment')
     assert key == PUBLIC['ssh-ed25519']
     assert key.get_comment() == 'my  comment'
 
@@ -191,6 +193,17 @@ def test_lists(tmp_path):
     assert read_public_key_list(tmp_path / 'public') == [PUBLIC[name] for name in ALGORITHMS]
     assert load_public_keys(str(tmp_path / 'public')) == [PUBLIC[name] for name in ALGORITHMS]
     assert len(load_keypairs(str(tmp_path / 'private'))) == len(ALGORITHMS)
+
+
+def test_comments_in_other_encodings(tmp_path):
+    path = tmp_path / 'key.pub'
+    path.write_bytes(PUBLIC['ssh-ed25519'].export_public_key().strip() + ' gr\xfcn\n'.encode('latin-1'))
+    key = read_public_key(path)
+    assert key.get_comment('latin-1') == 'gr\xfcn'
+    assert import_public_key(key.export_public_key('rfc4716')).get_comment_bytes() == b'gr\xfcn'
+
+    with pytest.raises(KeyImportError, match='surrogates'):
+        import_public_key('ssh-ed25519 \udc80')
 
 
 # --- options of export and import
@@ -270,23 +283,22 @@ def encrypted_pkcs8(kdf):
     return der(0x30, algorithm, der(4, bytes(160)))
 
 
+def kdf(oid, *numbers):
+    return der(0x30, der(6, bytes.fromhex(oid)), der(0x30, der(4, bytes(8)), *map(der_integer, numbers)))
+
+
 @pytest.mark.parametrize(
     'data',
     [
-        encrypted_pkcs8(der(0x30, der(6, bytes.fromhex('2a864886f70d01050c')), der(0x30, der(4, bytes(8)), der_integer(1 << 31)))),
-        encrypted_pkcs8(
-            der(
-                0x30,
-                der(6, bytes.fromhex('2b06010401da47040b')),
-                der(0x30, der(4, bytes(8)), der_integer(1 << 30), der_integer(8), der_integer(1)),
-            )
-        ),
-        der(0x30, der(0x30, der(6, bytes.fromhex('2a864886f70d01050a')), der(0x30, der(4, bytes(8)), der_integer(1 << 31))), der(4, bytes(160))),
+        encrypted_pkcs8(kdf('2a864886f70d01050c', 1 << 31)),
+        encrypted_pkcs8(kdf('2b06010401da47040b', 1 << 30, 8, 1)),
+        der(0x30, kdf('2a864886f70d01050a', 1 << 31), der(4, bytes(160))),
     ],
     ids=['pbkdf2', 'scrypt', 'pbes1'],
-)  # fmt: skip
+)
 def test_pkcs8_work_is_bounded(data):
-    pem = b'-----BEGIN ENCRYPTED PRIVATE KEY-----\n' + base64.encodebytes(data) + b'-----END ENCRYPTED PRIVATE KEY-----\n'
+    label = b'ENCRYPTED PRIVATE KEY-----\n'
+    pem = b'-----BEGIN ' + label + base64.encodebytes(data) + b'-----END ' + label
     start = time.monotonic()
 
     for form in (data, pem):
@@ -298,10 +310,8 @@ def test_pkcs8_work_is_bounded(data):
 
 def test_pkcs8_of_openssl_with_scrypt(tmp_path):
     KEYS['ecdsa-sha2-nistp256'].write_private_key(tmp_path / 'plain', 'pkcs8-pem')
-    subprocess.run(
-        ['openssl', 'pkcs8', '-topk8', '-scrypt', '-passout', 'pass:word', '-in', tmp_path / 'plain', '-out', tmp_path / 'key'],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    command = ['openssl', 'pkcs8', '-topk8', '-scrypt', '-passout', 'pass:word']
+    subprocess.run([*command, '-in', tmp_path / 'plain', '-out', tmp_path / 'key'], check=True, capture_output=True)
     assert read_private_key(tmp_path / 'key', 'word') == KEYS['ecdsa-sha2-nistp256']
 
 
@@ -311,9 +321,7 @@ def plain_openssh(private_data, public_data, padding=None, check=(1, 1), comment
     body = b'openssh-key-v1\0' + encode_string(b'none') * 2 + encode_string(b'') + encode_uint32(1)
     body += encode_string(public_data) + encode_string(plain)
 
-    return (
-        b'-----BEGIN OPENSSH PRIVATE KEY-----\n' + base64.b64encode(body) + b'\n-----END OPENSSH PRIVATE KEY-----\n'
-    )
+    return b'-----BEGIN OPENSSH PRIVATE KEY-----\n' + base64.b64encode(body) + b'\n-----END OPENSSH PRIVATE KEY-----\n'
 
 
 def test_private_and_public_parts_must_agree():
@@ -358,7 +366,7 @@ def test_rsa_numbers_must_agree():
 
     for pos in range(4):
         for bad in (0, 1, 2, 3, -5, fields[pos] + 2, fields[pos] - 2, fields[pos] << 9000, 1 << 100_000):
-            values = fields[:pos] + (bad,) + fields[pos + 1 :]
+            values = (*fields[:pos], bad, *fields[pos + 1 :])
 
             with pytest.raises(KeyImportError):
                 import_private_key(plain_openssh(private(*values), key.public_data))
@@ -422,6 +430,28 @@ def test_malformed_files(tmp_path):
 
     with pytest.raises(FileNotFoundError, match='missing'):
         read_private_key(tmp_path / 'missing')
+
+
+@pytest.mark.parametrize(
+    'info', [b'AES-256-CBC,00', b'AES-256-CBC', b'DES-EDE3-CBC,' + b'0' * 32, b'FOO,' + b'0' * 32, b'']
+)
+def test_malformed_traditional_encryption(info):
+    lines = KEYS['ecdsa-sha2-nistp256'].export_private_key('pkcs1-pem', 'pass').split(b'\n')
+    assert lines[2].startswith(b'DEK-Info: AES-256-CBC,')
+    lines[2] = b'DEK-Info: ' + info
+
+    with pytest.raises(KeyEncryptionError, match='DEK-Info'):
+        import_private_key(b'\n'.join(lines), 'pass')
+
+
+@pytest.mark.parametrize('cipher', ['-aes128', '-aes256', '-des3'])
+def test_traditional_encryption_of_openssl(cipher, tmp_path):
+    key = KEYS['ssh-rsa']
+    key.write_private_key(tmp_path / 'plain', 'pkcs1-pem')
+    command = ['openssl', 'rsa', '-traditional', cipher, '-passout', 'pass:word']
+    subprocess.run([*command, '-in', tmp_path / 'plain', '-out', tmp_path / 'key'], check=True, capture_output=True)
+    assert b'DEK-Info' in (tmp_path / 'key').read_bytes()
+    assert read_private_key(tmp_path / 'key', 'word') == key
 
 
 SAMPLES = [
@@ -582,17 +612,9 @@ def test_default_keypairs(tmp_path, monkeypatch, caplog):
     assert [pair.get_algorithm() for pair in load_default_keypairs('pass')] == ['ssh-ed25519', 'ssh-rsa']
 
 
-def set_old(path, seconds=1000):
-    """Make a file look as if it had not changed for a while; only such files are remembered."""
-
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
 def test_parsed_files_are_remembered_until_they_change(tmp_path, monkeypatch):
     path = tmp_path / 'key'
     path.write_bytes(ENCRYPTED)
-    set_old(path)
     parses = []
     parse = load._private_keys
     monkeypatch.setattr(load, '_private_keys', lambda *args: parses.append(args) or parse(*args))
@@ -619,9 +641,9 @@ def test_a_file_of_the_same_size_and_time_is_read_anew(tmp_path):
     path = tmp_path / 'key.pub'
     one, two = PUBLIC['ssh-ed25519'], generate_private_key('ssh-ed25519')
     one.write_public_key(path)
-    set_old(path, 1000)
     assert read_public_key(path) == one
     status = path.stat()
+    time.sleep(0.05)  # longer than a tick of the file system's clock
     two.write_public_key(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert read_public_key(path) == two.convert_to_public()
@@ -634,4 +656,4 @@ def test_traditional_pem_of_openssl_is_read():
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.BestAvailableEncryption(b'pass'),
         )
-        assert import_private_key('Some text before\n'.encode() + data, 'pass') == KEYS[name]
+        assert import_private_key(b'Some text before\n' + data, 'pass') == KEYS[name]
