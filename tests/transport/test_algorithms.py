@@ -1,0 +1,94 @@
+"""The option syntax of algorithms, and the default offers."""
+
+import pytest
+
+from ssh_fast._cipher import CIPHER_SUITES, MAC_SUITES
+from ssh_fast.transport import algorithms
+from ssh_fast.transport.algorithms import available_algorithms, select_algorithms
+from ssh_fast.transport.kex import KEX_METHODS
+
+KINDS = ('kex', 'encryption', 'mac', 'compression', 'host_key', 'signature')
+MACS = available_algorithms('mac')
+
+
+def test_everything_offered_exists() -> None:
+    assert set(available_algorithms('kex')) == set(KEX_METHODS)
+    assert set(available_algorithms('encryption')) <= set(CIPHER_SUITES)
+    assert set(MACS) <= set(MAC_SUITES)
+    assert available_algorithms('compression') == (b'none', b'zlib@openssh.com')
+    assert available_algorithms('kex')[0] == b'mlkem768x25519-sha256'
+    assert b'none' not in available_algorithms('encryption')
+
+
+@pytest.mark.parametrize('has_aes', [True, False])
+def test_cipher_order_follows_the_processor(monkeypatch: pytest.MonkeyPatch, has_aes: bool) -> None:
+    monkeypatch.setattr(algorithms, '_cpu_has_aes', lambda: has_aes)
+    names = available_algorithms.__wrapped__('encryption')
+    assert names[0] == (b'aes128-gcm@openssh.com' if has_aes else b'chacha20-poly1305@openssh.com')
+    assert len(names) == 6
+
+
+def test_processor_flags(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    info = tmp_path / 'cpuinfo'
+    monkeypatch.setattr(algorithms, '_CPUINFO', str(info))
+    detect = algorithms._cpu_has_aes.__wrapped__
+    for text, expected in [
+        ('processor\t: 0\nflags\t\t: fpu aes avx\n', True),
+        ('processor\t: 0\nflags\t\t: fpu avx\n', False),
+        ('Features\t: fp asimd aes sha1\n', True),
+        ('Features\t: half thumb\n', False),
+    ]:
+        info.write_text(text)
+        assert detect() is expected
+    info.unlink()
+    monkeypatch.setattr(algorithms.platform, 'machine', lambda: 'arm64')
+    assert detect() is True
+    monkeypatch.setattr(algorithms.platform, 'machine', lambda: 'riscv64')
+    assert detect() is False
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('value', [None, (), [], '', 'default'])
+def test_default(kind: str, value: object) -> None:
+    assert select_algorithms(kind, value, 'x') == available_algorithms(kind)
+
+
+def test_lists_and_strings() -> None:
+    wanted = (b'hmac-sha1', b'hmac-sha2-256')
+    assert select_algorithms('mac', ['hmac-sha1', 'hmac-sha2-256'], 'mac_algs') == wanted
+    assert select_algorithms('mac', 'hmac-sha1,hmac-sha2-256', 'mac_algs') == wanted
+    assert select_algorithms('mac', 'hmac-sha1, hmac-sha2-256,hmac-sha1', 'mac_algs') == wanted
+
+
+def test_wildcards() -> None:
+    assert select_algorithms('mac', '*-etm@openssh.com', 'mac_algs') == MACS[:3]
+    assert select_algorithms('mac', ['hmac-sha?'], 'mac_algs') == (b'hmac-sha1',)
+    assert select_algorithms('mac', 'hmac-sha1,*', 'mac_algs') == (b'hmac-sha1', *(n for n in MACS if n != b'hmac-sha1'))
+
+
+def test_prefixes() -> None:
+    assert select_algorithms('mac', '-*-etm@openssh.com', 'mac_algs') == MACS[3:]
+    assert select_algorithms('mac', '^hmac-sha1', 'mac_algs')[:2] == (b'hmac-sha1', MACS[0])
+    assert len(select_algorithms('mac', '^hmac-sha1', 'mac_algs')) == len(MACS)
+    assert select_algorithms('mac', '+hmac-sha1', 'mac_algs') == MACS
+    assert select_algorithms('mac', '+hmac-sha1', 'mac_algs', [b'hmac-sha2-512']) == (b'hmac-sha2-512', b'hmac-sha1')
+    assert select_algorithms('mac', 'hmac-sha1,default', 'x', [b'hmac-sha2-512']) == (b'hmac-sha1', b'hmac-sha2-512')
+
+
+@pytest.mark.parametrize('value', ['hmac-md5', 'hmac-sha1,hmac-md5', ['hmac-md5'], '+hmac-md5', '-hmac-md5', 'hmac-md5*'])
+def test_unknown_name_is_told(value: object) -> None:
+    with pytest.raises(ValueError, match=r'mac_algs: .*hmac-md5'):
+        select_algorithms('mac', value, 'mac_algs')
+
+
+@pytest.mark.parametrize('value', ['-*', '[a-z]*', 'HMAC-SHA1', ','])
+def test_nothing_left_or_wrong(value: str) -> None:
+    with pytest.raises(ValueError, match='mac_algs'):
+        select_algorithms('mac', value, 'mac_algs')
+
+
+def test_not_text() -> None:
+    with pytest.raises(ValueError, match='mac_algs'):
+        select_algorithms('mac', [b'hmac-sha1'], 'mac_algs')
+    with pytest.raises(ValueError, match='kind'):
+        select_algorithms('colour', None, 'x')
