@@ -326,9 +326,12 @@ cdef class Pipeline(BlockSource):
         if fd_offset is None:
             fd_offset = offset
 
-        for name, value in (('offset', offset), ('fd_offset', fd_offset), ('size', size or 0)):
-            if value < 0 or value + (size or 0) > MAX_OFFSET:
-                raise ValueError(f'{name} must be between 0 and 2^63 - 1 with the size {size}, got {value}')
+        if size is not None and size < 0:
+            raise ValueError(f'size must not be negative, got {size}')
+
+        for name, value in (('offset', offset), ('fd_offset', fd_offset)):
+            if not 0 <= value <= MAX_OFFSET - (size or 0):
+                raise ValueError(f'{name} must be between 0 and 2^63 - 1 less the size {size}, got {value}')
 
         self._assembler = assembler
         self._handle = handle
@@ -408,16 +411,16 @@ cdef class Pipeline(BlockSource):
         return 0
 
     cdef int _advance(self) except -1:
-        """Go on after some replies: refill, report, and end when nothing is outstanding."""
+        """Go on after some replies: report, refill, and end when nothing is outstanding."""
 
         if self.finished:
             return 0
 
-        if not self._stopped:
-            self._fill()
-
         if self._progress is not None and self.bytes_done >= self._reported + self._step:
             self._report()
+
+        if not self._stopped:
+            self._fill()
 
         if self._stopped:
             return self._advance_stopped()
@@ -482,7 +485,7 @@ cdef class ReadPipeline(Pipeline):
         self._set_up(assembler, handle, done, size, block_size, max_requests, offset, fd, fd_offset, progress,
                      progress_step)
         self._reads = True
-        self._depth = 2 if self._unbounded else self.max_requests
+        self._depth = min(2, self.max_requests) if self._unbounded else self.max_requests
         self._again = <Range *>malloc(self.max_requests * sizeof(Range))
 
         if self._again == NULL:
