@@ -19,12 +19,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memmove
 
-from ssh_fast._cipher cimport OpeningCipher, SealingCipher
+from ssh_fast._cipher cimport OpeningCipher, SealingCipher, fail_mac
 from ssh_fast._openssl cimport RAND_bytes
 from ssh_fast._wire cimport load_u32, store_u32
 
 from ssh_fast._cipher import new_opening_cipher, new_sealing_cipher
-from ssh_fast.errors import MACError, ProtocolError
+from ssh_fast.errors import ProtocolError
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object o)
@@ -277,7 +277,7 @@ cdef class PacketReader:
                     break
 
                 if self._doomed:
-                    raise MACError('Expected a packet with a valid MAC, got one that does not verify')
+                    fail_mac(self.sequence)
 
                 sequence = self.sequence
                 cipher.open(sequence, packet, self._length)

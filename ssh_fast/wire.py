@@ -3,6 +3,7 @@
 Floors that handle single messages use this module; the compiled core has its own cursor in `_wire.pxd`.
 """
 
+import builtins
 from collections.abc import Iterable
 
 from .errors import PacketDecodeError
@@ -63,7 +64,7 @@ class Cursor:
 
     __slots__ = ('_data', '_end', '_pos')
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: builtins.bytes) -> None:
         self._data = data
         self._pos = 0
         self._end = len(data)
@@ -80,7 +81,7 @@ class Cursor:
 
         return self._pos
 
-    def bytes(self, size: int) -> bytes:
+    def bytes(self, size: int) -> builtins.bytes:
         """Decode `size` bytes as they are."""
 
         end = self._pos + size
@@ -93,7 +94,7 @@ class Cursor:
 
         return data
 
-    def rest(self) -> bytes:
+    def rest(self) -> builtins.bytes:
         """Take everything that is left."""
 
         return self.bytes(self.remaining)
@@ -118,7 +119,7 @@ class Cursor:
 
         return int.from_bytes(self.bytes(8), 'big')
 
-    def string(self) -> bytes:
+    def string(self) -> builtins.bytes:
         """Decode a string as bytes."""
 
         return self.bytes(self.uint32())
@@ -138,7 +139,7 @@ class Cursor:
 
         return int.from_bytes(self.string(), 'big', signed=True)
 
-    def name_list(self) -> list[bytes]:
+    def name_list(self) -> list[builtins.bytes]:
         """Decode a name-list; an empty string is an empty list."""
 
         data = self.string()
