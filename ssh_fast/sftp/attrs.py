@@ -343,3 +343,9 @@ def time_attrs(times: tuple[float, float] | None, ns: tuple[int, int] | None) ->
     atime, mtime = times or (time.time(),) * 2
 
     return SFTPAttrs(atime=atime, mtime=mtime)
+
+
+def nanoseconds(seconds: float | None) -> int | None:
+    """Return a time in nanoseconds, if it is known."""
+
+    return None if seconds is None else int(seconds * 1_000_000_000)

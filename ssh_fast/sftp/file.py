@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self
 
@@ -306,12 +306,12 @@ class SFTPClientFile:
 class SFTPClientFileOpening:
     """What `SFTPClient.open` returns: await it for the file, or use it as the context that closes the file."""
 
-    def __init__(self, opening: Any) -> None:
+    def __init__(self, opening: Callable[[], Coroutine[Any, Any, SFTPClientFile]]) -> None:
         self._opening = opening
         self._file: SFTPClientFile | None = None
 
     def __await__(self) -> Generator[Any, None, SFTPClientFile]:
-        file: SFTPClientFile = yield from self._opening.__await__()
+        file: SFTPClientFile = yield from self._opening().__await__()
 
         return file
 

@@ -1,4 +1,4 @@
-"""The client's requests and their replies on one SFTP channel: the version exchange, the extensions, and who waits for what."""
+"""The client's requests and their replies on one SFTP channel: the version, the extensions, and who waits for what."""
 
 import asyncio
 from collections.abc import Callable
@@ -87,12 +87,13 @@ class SFTPClientSession(SSHClientSession[bytes]):
         self._closed_by = exc
         waiting, self._waiting = self._waiting, {}
 
-        for future in [*waiting.values(), self._version]:
+        for future in waiting.values():
             if not future.done():
                 future.set_exception(self.lost_error())
 
-        # Nobody may be waiting for the version any more.
-        if not self._version.cancelled():
+        if not self._version.done():
+            self._version.set_exception(self.lost_error())
+            # Nobody may be waiting for it any more.
             self._version.exception()
 
     # --- beginning and end
@@ -174,7 +175,7 @@ class SFTPClientSession(SSHClientSession[bytes]):
     async def status(self, message_type: int, body: bytes) -> None:
         """Make a request that is answered by a status only."""
 
-        self._check_status(*await self.send(message_type, body))
+        self.check_reply(await self.send(message_type, body))
 
     async def handle(self, message_type: int, body: bytes) -> bytes:
         """Make a request that is answered by a handle: OPEN or OPENDIR."""
@@ -200,7 +201,12 @@ class SFTPClientSession(SSHClientSession[bytes]):
     async def attrs(self, message_type: int, body: bytes) -> SFTPAttrs:
         """Make a request that is answered by attributes."""
 
-        return self._reply(c.FXP_ATTRS, await self.send(message_type, body), SFTPAttrs.decode)
+        return self.attrs_reply(await self.send(message_type, body))
+
+    def attrs_reply(self, reply: tuple[int, bytes]) -> SFTPAttrs:
+        """Decode a reply of attributes."""
+
+        return self._reply(c.FXP_ATTRS, reply, SFTPAttrs.decode)
 
     async def path(self, message_type: int, body: bytes) -> bytes:
         """Make a request that is answered by one name: REALPATH or READLINK."""
@@ -264,7 +270,12 @@ class SFTPClientSession(SSHClientSession[bytes]):
         """
 
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pipeline = make(lambda _: done.done() or done.set_result(None))
+
+        def ended(_: object) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        pipeline = make(ended)
 
         try:
             pipeline.start()
@@ -335,7 +346,11 @@ class SFTPClientSession(SSHClientSession[bytes]):
             except PacketDecodeError:
                 return
 
-    def _check_status(self, message_type: int, body: bytes) -> None:
+    def check_reply(self, reply: tuple[int, bytes]) -> None:
+        """Raise the error that a reply stands for, unless it is a status of success."""
+
+        message_type, body = reply
+
         if message_type != c.FXP_STATUS:
             raise SFTPBadMessage(f'Expected STATUS, got {_REPLY_NAMES.get(message_type, message_type)}')
 
@@ -359,6 +374,6 @@ class SFTPClientSession(SSHClientSession[bytes]):
                 raise SFTPBadMessage(f'Malformed {_REPLY_NAMES[wanted]}: {exc.reason}') from None
 
         if message_type == c.FXP_STATUS:
-            self._check_status(message_type, body)
+            self.check_reply(reply)
 
         raise SFTPBadMessage(f'Expected {_REPLY_NAMES[wanted]}, got {_REPLY_NAMES.get(message_type, message_type)}')

@@ -11,7 +11,7 @@ from ..channel.session import SSHServerSession
 from ..errors import PacketDecodeError, ProtocolError
 from ..logging import printable
 from ..wire import encode_string
-from .dispatch import Dispatcher, Reply, Request
+from .dispatch import EXTENSIONS, Dispatcher, Reply, Request
 from .errors import (
     SFTPBadMessage,
     SFTPError,

@@ -1,0 +1,326 @@
+"""The walk that all copies of files and trees share, their options, errors and progress.
+
+A tree is walked in the order of its listings. Its files are copied several at a time: small ones overlap their round
+trips, of large ones, which fill the link by themselves, only two are under way.
+"""
+
+import asyncio
+import contextlib
+import os
+import posixpath
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from .. import constants as c
+from ..errors import DisconnectError
+from .attrs import SFTPAttrs
+from .errors import (
+    SFTPConnectionLost,
+    SFTPError,
+    SFTPFailure,
+    SFTPFileIsADirectory,
+    SFTPNoConnection,
+    SFTPNotADirectory,
+)
+from .listing import MAX_DEPTH, check_name
+
+ProgressHandler = Callable[[bytes, bytes, int, int], object] | None
+ErrorHandler = Callable[[Exception], object] | Literal[False] | None
+
+_D = TypeVar('_D')
+
+Start = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+Fill = Callable[[Callable[[bytes], _D]], Awaitable[None]]
+
+# Files under way at once, and from which size on a file counts as large.
+_FILES = 32
+_LARGE_FILES = 2
+_LARGE = 1 << 20
+
+
+@dataclass(slots=True)
+class CopyOptions:
+    """The arguments that all copies share."""
+
+    preserve: bool = False
+    recurse: bool = False
+    follow_symlinks: bool = False
+    sparse: bool = True
+    block_size: int = -1
+    max_requests: int = -1
+    progress_handler: ProgressHandler = None
+    error_handler: ErrorHandler = None
+
+    def block(self, largest: int) -> int:
+        """Return the block size: the largest that is possible unless a smaller one was asked for."""
+
+        return min(self.block_size, largest) if self.block_size > 0 else largest
+
+    @property
+    def requests(self) -> int | None:
+        """The most requests under way for one file, or None for as many as the link needs."""
+
+        return self.max_requests if self.max_requests > 0 else None
+
+
+class Source(Protocol):
+    """Where a copy comes from."""
+
+    async def attrs(self, path: bytes, follow: bool) -> SFTPAttrs:
+        """Return a file's attributes."""
+
+    def entries(self, path: bytes) -> AsyncIterator[tuple[bytes, SFTPAttrs]]:
+        """Yield the entries of a directory, without `.` and `..`; the names may be anything."""
+
+    async def link(self, path: bytes) -> bytes:
+        """Return the target of a link."""
+
+
+class Target(Protocol[_D]):
+    """Where a copy goes to; its places are of type `_D`."""
+
+    async def is_directory(self, path: bytes) -> bool:
+        """Whether there is a directory at a path."""
+
+    def place(self, path: bytes) -> _D:
+        """Make the place that the user named."""
+
+    def path_of(self, place: _D) -> bytes:
+        """Return a place's path."""
+
+    async def fill_directory(self, place: _D, attrs: SFTPAttrs, preserve: bool, fill: Fill[_D]) -> None:
+        """Make a directory, await `fill` with a function that gives the places in it, and set its attributes."""
+
+    async def make_link(self, target: bytes, place: _D) -> None:
+        """Make a symbolic link."""
+
+
+class Copy(Generic[_D]):
+    """A copy of files or trees from a source to a target; `copy_file` copies one file's data and attributes."""
+
+    def __init__(
+        self,
+        options: CopyOptions,
+        source: Source,
+        target: Target[_D],
+        copy_file: Callable[[bytes, SFTPAttrs, _D], Awaitable[None]],
+    ) -> None:
+        self.options = options
+        self.target = target
+        self._source = source
+        self._copy_data = copy_file
+        self._slots = asyncio.Semaphore(_FILES)
+        self._large = asyncio.Semaphore(_LARGE_FILES)
+        self._failures: list[tuple[int, Exception]] = []
+        self._started = 0
+
+    # --- the walk
+
+    async def run(self, sources: Sequence[bytes], many: bool, target: bytes | None) -> None:
+        """Copy the sources to the target, or into it if it is a directory; None is the current directory."""
+
+        inside = target is None or await self.target.is_directory(target)
+
+        if many and not inside:
+            assert target is not None
+            raise SFTPNotADirectory(f'{os.fsdecode(target)} must be a directory')
+
+        async def each(start: Start) -> None:
+            for source in sources:
+                name = posixpath.basename(posixpath.normpath(source)) if source else b''
+
+                if inside and name in (b'', b'..'):
+                    raise SFTPFailure(f'{os.fsdecode(source)} has no name of its own: name the destination')
+
+                path = posixpath.join(target or b'', name) if inside else target
+                assert path is not None
+                await self._copy(source, None, self.target.place(path), 0, start)
+
+        await self._together(each)
+
+    async def _together(self, work: Callable[[Start], Awaitable[None]]) -> None:
+        """Do `work`, which gets a function that starts a part of it as a task; ends when all parts have ended.
+
+        The first part that fails ends it all, and its exception is raised: of several the one that began first.
+        """
+
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def part(index: int, coroutine: Coroutine[Any, Any, None]) -> None:
+            try:
+                await coroutine
+            except Exception as exc:
+                self._failures.append((index, exc))
+            finally:
+                self._slots.release()
+
+        async def start(coroutine: Coroutine[Any, Any, None]) -> None:
+            try:
+                await self._slots.acquire()
+            except BaseException:
+                coroutine.close()
+                raise
+
+            if self._failures:
+                self._slots.release()
+                coroutine.close()
+                raise self._first_failure()
+
+            self._started += 1
+            task = asyncio.create_task(part(self._started, coroutine))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        try:
+            await work(start)
+
+            while tasks and not self._failures:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # A task must have begun before it can be cancelled, so that it gives back what it holds.
+            if tasks:
+                await asyncio.sleep(0)
+
+            for task in tasks:
+                task.cancel()
+
+            while tasks:
+                await asyncio.wait(tasks)
+
+        if self._failures:
+            raise self._first_failure()
+
+    def _first_failure(self) -> Exception:
+        return min(self._failures, key=lambda failure: failure[0])[1]
+
+    async def _copy(
+        self,
+        source: bytes,
+        attrs: SFTPAttrs | None,
+        place: _D,
+        depth: int,
+        start: Start,
+    ) -> None:
+        """Copy one source, whatever it is; files are only started."""
+
+        with _Reported(self, source, self.target.path_of(place)):
+            if attrs is None or attrs.type in (c.FILEXFER_TYPE_UNKNOWN, c.FILEXFER_TYPE_SYMLINK):
+                attrs = await self._source.attrs(source, self.options.follow_symlinks)
+
+            if attrs.type == c.FILEXFER_TYPE_DIRECTORY:
+                if not self.options.recurse:
+                    raise SFTPFileIsADirectory(f'{os.fsdecode(source)} is a directory')
+
+                if depth > MAX_DEPTH:
+                    raise SFTPFailure(f'Directories are nested deeper than {MAX_DEPTH}')
+
+                await self._copy_directory(source, attrs, place, depth)
+            elif attrs.type == c.FILEXFER_TYPE_SYMLINK:
+                await self.target.make_link(await self._source.link(source), place)
+            elif attrs.type in (c.FILEXFER_TYPE_REGULAR, c.FILEXFER_TYPE_UNKNOWN):
+                await start(self._copy_file(source, attrs, place))
+            else:
+                raise SFTPFailure(f'{os.fsdecode(source)} is not a regular file')
+
+    async def _copy_directory(self, source: bytes, attrs: SFTPAttrs, place: _D, depth: int) -> None:
+        async def fill(inner: Callable[[bytes], _D]) -> None:
+            async def entries(start: Start) -> None:
+                directories = []
+
+                async for name, entry in self._source.entries(source):
+                    valid = False
+
+                    with _Reported(self, posixpath.join(source, name), self.target.path_of(place)):
+                        valid = bool(check_name(name))
+
+                    if not valid:
+                        continue
+
+                    if entry.type == c.FILEXFER_TYPE_DIRECTORY:
+                        directories.append((name, entry))
+                    else:
+                        await self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+
+                for name, entry in directories:
+                    await self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+
+            # All that is in a directory has been copied before its times are set.
+            await self._together(entries)
+
+        await self.target.fill_directory(place, attrs, self.options.preserve, fill)
+
+    async def _copy_file(self, source: bytes, attrs: SFTPAttrs, place: _D) -> None:
+        with _Reported(self, source, self.target.path_of(place)):
+            if attrs.size is not None and attrs.size <= _LARGE:
+                await self._copy_data(source, attrs, place)
+            else:
+                async with self._large:
+                    await self._copy_data(source, attrs, place)
+
+
+class Progress:
+    """Tells the progress handler about one file: bytes done of all, and 0 of 0 for an empty file."""
+
+    def __init__(self, options: CopyOptions, source: bytes, path: bytes, total: int) -> None:
+        self._handler = options.progress_handler
+        self._source = source
+        self._path = path
+        self._told = -1
+        self.total = total
+
+    def begin(self, offset: int) -> Callable[[int], object] | None:
+        """Return what a pipeline that begins at an offset calls as it gets on, if anybody wants to know."""
+
+        return None if self._handler is None else lambda done: self.tell(offset + done)
+
+    def tell(self, done: int) -> None:
+        """Tell how much is done, once for each amount."""
+
+        if self._handler is not None and done != self._told:
+            self._told = done
+            self._handler(self._source, self._path, done, max(self.total, done))
+
+
+class _Reported:
+    """Names the paths in errors and gives them to the error handler, but for the end of the connection."""
+
+    def __init__(self, copy: Copy[Any], source: bytes, path: bytes) -> None:
+        self._copy = copy
+        self._source = source
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: object) -> bool:
+        if not isinstance(exc, (OSError, SFTPError, DisconnectError)):
+            return False
+
+        if getattr(exc, 'srcpath', None) is None:
+            exc.srcpath = self._source  # type: ignore[union-attr]
+            exc.dstpath = self._path  # type: ignore[union-attr]
+
+        handler = self._copy.options.error_handler
+
+        if handler is None or isinstance(exc, (DisconnectError, SFTPConnectionLost, SFTPNoConnection)):
+            return False
+
+        if handler:
+            handler(exc)
+
+        return True
+
+
+@contextlib.contextmanager
+def passed_over(handler: ErrorHandler) -> Iterator[None]:
+    """Give SFTP errors to an error handler; False passes over them, and without one they are raised."""
+
+    try:
+        yield
+    except SFTPError as exc:
+        if handler is None:
+            raise
+
+        if handler:
+            handler(exc)
