@@ -24,6 +24,8 @@ DEFAULT_WINDOW = 2 << 20
 DEFAULT_MAX_WINDOW = 16 << 20
 DEFAULT_MAX_PACKET = 32 << 10
 
+_SMALL = 4096   # bytes: what waits in pieces shorter than this is joined
+
 
 class SSHChannel(Generic[AnyStr]):
     """A channel; `encoding` None makes it one of bytes, and `window` and `max_pktsize` are what the peer may send.
@@ -316,7 +318,7 @@ class SSHChannel(Generic[AnyStr]):
             self._logger.debug('Dropped %d bytes of unknown extended data type %d', len(data), datatype)
             self.flow.credit(len(data))
         elif self._received or self._reading_paused or not self._started or self._flushing:
-            self._received.append((data, datatype))
+            self._keep(data, datatype)
         else:
             self._deliver(data, datatype)
 
@@ -428,6 +430,18 @@ class SSHChannel(Generic[AnyStr]):
 
         if self._close_pending and not self._received:
             self._finish()
+
+    def _keep(self, data: bytes, datatype: int) -> None:
+        """Keep data that cannot be delivered yet; tiny pieces are joined, so that they cost no more than their bytes."""
+
+        if self._received and len(data) < _SMALL:
+            last, last_type = self._received[-1]
+
+            if last_type == datatype and len(last) < _SMALL:
+                self._received[-1] = (last + data, datatype)
+                return
+
+        self._received.append((data, datatype))
 
     def _deliver(self, data: bytes, datatype: int) -> None:
         text = self._decode(data, datatype) if self._encoding else data
