@@ -14,7 +14,7 @@ from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_default_keypairs, load_keypairs
 from ..transport.algorithms import available_algorithms
 from ..userauth.messages import DEFAULT_METHODS, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
-from ..userauth.server_policy import AuthPolicy
+from ..userauth.server_policy import MAX_FAILURES, MethodSequence
 from . import options_prepare as prepare
 from .callbacks import SSHClient, SSHServer
 from .options_prepare import PasswordValue
@@ -90,7 +90,8 @@ _SERVER: dict[str, Option] = {
     'server_version': Option(prepare.version, _DEFAULT_VERSION),
     'server_host_keys': Option(lambda name, value: value),
     'authorized_client_keys': Option(prepare.authorized_keys),
-    'auth_methods': Option(prepare.method_sequences, AuthPolicy()),
+    'auth_methods': Option(prepare.method_sequences, ()),
+    'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
     'line_editor': Option(prepare.boolean, True),
@@ -313,7 +314,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     preferred_auth: tuple[bytes, ...]
     disable_trivial_auth: bool
     agent_path: str | None
-    agent_identities: frozenset[bytes] | None
+    agent_identities: tuple[bytes, ...] | None
     command: str | None
     subsystem: str | None
     env: Mapping[bytes, bytes]
@@ -322,6 +323,12 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_type: str | None
     term_size: tuple[int, int] | tuple[int, int, int, int] | None
     term_modes: Mapping[int, int] | None
+
+    @property
+    def default_client_keys(self) -> bool:
+        """Whether `client_keys` are the user's default keys, rather than ones that were given."""
+
+        return not self.is_set('client_keys')
 
     def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
         values.pop('passphrase', None)
@@ -363,8 +370,9 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
 
     Beyond those: `max_window`, the bytes up to which a channel's receive window may grow by itself (default 16 MiB);
     `auth_methods`, alternative sequences of methods of which a login must complete one, such as
-    ['publickey,password', 'publickey,keyboard-interactive'] (default: any one method); `banner`, a text that is sent to
-    clients before they log in. Files of keys are read once: call `update` with the same names to read them again.
+    ['publickey,password', 'publickey,keyboard-interactive'] (default: any one method); `max_auth_tries`, the failure
+    that ends the connection (default 6); `banner`, a text that is sent to clients before they log in. Files of keys are
+    read once: call `update` with the same names to read them again.
     """
 
     _options = _SERVER
@@ -374,7 +382,8 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     server_version: bytes
     server_host_keys: tuple[SSHKeyPair, ...]
     authorized_client_keys: SSHAuthorizedKeys | None
-    auth_methods: AuthPolicy
+    auth_methods: tuple[MethodSequence, ...]
+    max_auth_tries: int
     banner: str | None
     allow_pty: bool
     line_editor: bool

@@ -16,7 +16,7 @@ from ..keys.known_hosts import SSHKnownHosts, import_known_hosts, read_known_hos
 from ..keys.load import load_public_keys
 from ..transport.algorithms import select_algorithms
 from ..userauth.messages import DEFAULT_METHODS, MAX_PASSWORD, MAX_USERNAME
-from ..userauth.server_policy import AuthPolicy, parse_sequences
+from ..userauth.server_policy import AuthPolicy, MethodSequence, parse_sequences
 
 T = TypeVar('T')
 
@@ -276,11 +276,11 @@ def preferred_methods(name: str, value: object) -> tuple[bytes, ...]:
     return methods
 
 
-def method_sequences(name: str, value: Any) -> AuthPolicy:
+def method_sequences(name: str, value: Any) -> tuple[MethodSequence, ...]:
     """Take what a server demands: alternative sequences such as ['publickey,password', 'keyboard-interactive']."""
 
     try:
-        return AuthPolicy(parse_sequences(value))
+        return AuthPolicy(parse_sequences(value)).sequences
     except (ValueError, TypeError, AttributeError) as exc:
         raise ValueError(f'{name}: {exc}') from None
 
@@ -384,7 +384,7 @@ def authorized_keys(name: str, value: Any) -> SSHAuthorizedKeys | None:
     return read_authorized_keys([Path(item).expanduser() for item in paths])
 
 
-def agent_identities(name: str, value: Any) -> frozenset[bytes] | None:
+def agent_identities(name: str, value: Any) -> tuple[bytes, ...] | None:
     """Take the public keys of the agent that may be used, as keys, data or files; None for all of them."""
 
     if value is None:
@@ -395,7 +395,7 @@ def agent_identities(name: str, value: Any) -> frozenset[bytes] | None:
     if not all(isinstance(item, bytes | str | PurePath | SSHKey) for item in items):
         raise ValueError(f'{name}: expected public keys, their data or their files, got {value!r}')
 
-    return frozenset(key.public_data for key in load_public_keys([key_paths(item) for item in items]))
+    return tuple(key.public_data for key in load_public_keys([key_paths(item) for item in items]))
 
 
 # --- sessions

@@ -131,7 +131,7 @@ def test_options_of_later_versions_are_refused(cls, name, value):
 
 def test_supported_and_unsupported_names_together_are_all_names():
     for cls, names in zip(BOTH, [CLIENT_NAMES, SERVER_NAMES], strict=True):
-        ours = {'max_window', 'auth_methods', 'banner'}
+        ours = {'max_window', 'auth_methods', 'max_auth_tries', 'banner'}
         assert cls._options.keys() - ours <= names
         assert names == (cls._options.keys() | cls._unsupported.keys()) - ours
 
@@ -182,7 +182,8 @@ def test_server_defaults():
     assert options.server_factory is SSHServer
     assert options.server_host_keys == ()
     assert options.authorized_client_keys is None
-    assert options.auth_methods.sequences == ()
+    assert options.auth_methods == ()
+    assert options.max_auth_tries == 6
     assert options.sftp_factory is None
     assert options.allow_pty
     assert options.banner is None
@@ -301,7 +302,7 @@ def test_bad_client_values_are_refused_by_name(name, value):
         ('sftp_version', 4), ('sftp_version', 6), ('auth_methods', 'publickey'), ('auth_methods', ['hostbased']),
         ('auth_methods', [[]]), ('auth_methods', [5]), ('auth_methods', 5), ('authorized_client_keys', 5),
         ('authorized_client_keys', [5]), ('banner', b'x'), ('line_history', -1), ('session_factory', 5),
-        ('sftp_factory', 5), ('allow_pty', None), ('server_host_keys', 5),
+        ('sftp_factory', 5), ('allow_pty', None), ('max_auth_tries', 0), ('server_host_keys', 5),
     ],
 )  # fmt: skip
 def test_bad_server_values_are_refused_by_name(name, value):
@@ -317,7 +318,7 @@ def test_server_values():
         sftp_version=3,
     )
 
-    assert options.auth_methods.sequences == ((b'publickey', b'password'), (b'keyboard-interactive',))
+    assert options.auth_methods == ((b'publickey', b'password'), (b'keyboard-interactive',))
     assert options.sftp_factory is True
     assert options.banner == 'Hello\n'
 
@@ -375,6 +376,8 @@ def test_default_keys_are_loaded_and_encrypted_ones_left_out(home):
     write_key(home / '.ssh/id_ecdsa', 'ecdsa-sha2-nistp256', passphrase='secret', rounds=1, ignore_few_rounds=True)
 
     assert [pair.public_data for pair in SSHClientConnectionOptions().client_keys] == [plain.public_data]
+    assert SSHClientConnectionOptions().default_client_keys
+    assert not SSHClientConnectionOptions(client_keys=[]).default_client_keys
     assert len(SSHClientConnectionOptions(passphrase='secret').client_keys) == 2
 
 
@@ -444,7 +447,7 @@ def test_agent_identities(home):
     key.write_public_key(home / 'key.pub')
 
     for value in (key, [key], '~/key.pub', [str(home / 'key.pub')], key.export_public_key()):
-        assert SSHClientConnectionOptions(agent_identities=value).agent_identities == frozenset([key.public_data])
+        assert SSHClientConnectionOptions(agent_identities=value).agent_identities == (key.public_data,)
 
     assert SSHClientConnectionOptions(agent_identities=None).agent_identities is None
 
