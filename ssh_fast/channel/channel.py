@@ -432,7 +432,7 @@ class SSHChannel(Generic[AnyStr]):
             self._finish()
 
     def _keep(self, data: bytes, datatype: int) -> None:
-        """Keep data that cannot be delivered yet; tiny pieces are joined, so that they cost no more than their bytes."""
+        """Keep data that cannot be delivered yet; tiny pieces are joined, to cost no more than their bytes."""
 
         if self._received and len(data) < _SMALL:
             last, last_type = self._received[-1]

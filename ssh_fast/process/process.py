@@ -17,7 +17,8 @@ from ..channel.server_channel import SSHServerChannel
 from ..constants import DEFAULT_LANG, DEVNULL, EXTENDED_DATA_STDERR, PIPE, STDOUT
 from ..errors import Error
 from ..logging import ContextLogger
-from .streams import SSHClientStreamSession, SSHServerStreamSession, SSHStreamSession
+from .stream_session import SSHStreamSession
+from .streams import SSHClientStreamSession, SSHServerStreamSession
 
 ExitSignal: TypeAlias = tuple[str, bool, str, str]
 

@@ -4,12 +4,12 @@ import asyncio
 import signal
 
 import pytest
+
 from ssh_fast.channel.client_channel import prepare_environment
 from ssh_fast.channel.server_channel import MAX_ENVIRONMENT_BYTES, MAX_ENVIRONMENT_COUNT
 from ssh_fast.constants import EXTENDED_DATA_STDERR, PTY_ECHO, PTY_OP_OSPEED, PTY_VINTR
 from ssh_fast.errors import ChannelOpenError, ConnectionLost, PacketDecodeError, ProtocolError
 from ssh_fast.wire import encode_boolean, encode_string, encode_uint32
-
 from tests.channel.pair import ClientSession, Pair, ServerSession, client_channel, later, live_objects, serve, settle
 
 REQUEST, CLOSE = 98, 97
@@ -101,7 +101,7 @@ async def test_text_is_encoded_and_decoded_across_packets():
 async def test_a_byte_that_is_not_text_ends_the_channel_and_not_the_connection():
     pair = Pair()
     chan, session, server_chan, _ = await start(pair, encoding='utf-8')
-    other, _, other_server, other_session = await start(pair, encoding='utf-8')
+    other, _, _, other_session = await start(pair, encoding='utf-8')
     server_chan.flow.send(b'ab\xffcd')
     await chan.wait_closed()
 
@@ -127,10 +127,10 @@ async def test_text_that_ends_in_the_middle_of_a_character_is_an_error():
 
 async def test_a_terminal_and_its_changes():
     pair = Pair()
-    chan, _, server_chan, server = await start(
-        pair, term_type='xterm', term_size=(80, 24, 640, 480), term_modes={PTY_VINTR: 3, PTY_ECHO: 1, PTY_OP_OSPEED: 9600}
-    )
     modes = {PTY_VINTR: 3, PTY_ECHO: 1, PTY_OP_OSPEED: 9600}
+    chan, _, server_chan, server = await start(
+        pair, term_type='xterm', term_size=(80, 24, 640, 480), term_modes=modes
+    )
 
     assert server.calls == ['made', ('pty', 'xterm', (80, 24, 640, 480), modes), ('shell',), 'started']
     assert server_chan.get_terminal_type() == 'xterm' and server_chan.get_terminal_size() == (80, 24, 640, 480)
@@ -146,7 +146,8 @@ async def test_a_terminal_and_its_changes():
     await settle()
 
     assert server.calls[4:] == [
-        ('size', 100, 30, 0, 0), ('signal', 'INT'), ('signal', 'HUP'), ('signal', 'TERM'), ('signal', 'KILL'), ('break', 250)
+        ('size', 100, 30, 0, 0), ('signal', 'INT'), ('signal', 'HUP'), ('signal', 'TERM'), ('signal', 'KILL'),
+        ('break', 250),
     ]
     assert server_chan.get_terminal_size() == (100, 30, 0, 0)
 
@@ -771,7 +772,8 @@ async def test_a_malformed_request_ends_the_connection(name, fields):
 
 
 @pytest.mark.parametrize(('name', 'fields'), [
-    (b'exit-status', [b'\0']), (b'exit-status', [bytes(5)]), (b'exit-signal', [encode_string(b'TERM')]), (b'xon-xoff', []),
+    (b'exit-status', [b'\0']), (b'exit-status', [bytes(5)]), (b'exit-signal', [encode_string(b'TERM')]),
+    (b'xon-xoff', []),
 ])
 async def test_a_malformed_request_of_a_server_ends_the_connection(name, fields):
     pair = Pair()

@@ -6,10 +6,10 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ssh_fast.channel.answers import MAX_WAITING_MESSAGES
 from ssh_fast.errors import ChannelOpenError, ConnectionLost, PacketDecodeError, ProtocolError
 from ssh_fast.wire import Cursor, encode_boolean, encode_string, encode_uint32
-
 from tests.channel.pair import PACKET, WINDOW, End, Pair, later, live_objects, settle
 
 OPEN, CONFIRMATION, FAILURE, ADJUST, DATA, EXTENDED, EOF, CLOSE, REQUEST, SUCCESS, REFUSAL = range(90, 101)
