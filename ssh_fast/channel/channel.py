@@ -268,6 +268,12 @@ class SSHChannel(Generic[AnyStr]):
 
         self._begin_close(abort=True)
 
+    @property
+    def closed_by_peer(self) -> bool:
+        """Whether the peer closed this channel, as it does in an orderly end."""
+
+        return self._link is not None and self._link.closed_by_peer
+
     def is_closing(self) -> bool:
         """Return whether the channel is closing or closed."""
 

@@ -14,7 +14,7 @@ from ..constants import (
     MSG_CHANNEL_SUCCESS,
     OPEN_CONNECT_FAILED,
 )
-from ..errors import ChannelOpenError, ProtocolError
+from ..errors import ChannelOpenError, ConnectionLost, ProtocolError
 from ..wire import Cursor, encode_boolean, encode_byte, encode_string, encode_uint32
 from .answers import OrderedAnswers
 from .host import ChannelHandler, ChannelHost, PacketSender
@@ -32,7 +32,8 @@ class ChannelLink:
 
     __slots__ = (
         '_answers', '_close_queued', '_close_sent', '_eof_received', '_eof_sent', '_handler', '_host', '_reader',
-        '_released', '_replies', '_sender', 'flow', 'is_open', 'local_id', 'remote_id', 'serves_session',
+        '_released', '_replies', '_sender', 'closed_by_peer', 'flow', 'is_open', 'local_id', 'remote_id',
+        'serves_session',
     )
 
     def __init__(
@@ -57,6 +58,7 @@ class ChannelLink:
         self._eof_received = False
         self._close_queued = False
         self._close_sent = False
+        self.closed_by_peer = False
         self.flow = flow
         self.local_id = local_id
         self.remote_id = 0
@@ -118,6 +120,7 @@ class ChannelLink:
         if not self._close_has_left():
             self._close_now()
 
+        self.closed_by_peer = True
         self._release(None)
 
     def _receive_reply(self, granted: bool) -> None:
@@ -193,9 +196,12 @@ class ChannelLink:
             self._close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the channel that its connection is gone."""
+        """Tell the channel that its connection is gone, which is an error unless we were closing the channel."""
 
         if self.is_open:
+            if not exc and not self._close_queued:
+                exc = ConnectionLost('The connection was closed')
+
             self._release(exc)
         else:
             self._handler.open_failed(exc or ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection is closed'))

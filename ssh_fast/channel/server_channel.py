@@ -41,14 +41,22 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         *args: Any,
         allow_pty: bool = True,
         subsystems: Mapping[str, SubsystemFactory] | None = None,
+        forced_command: str | None = None,
+        environment: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the channel for a client's open request; the other arguments are those of `SSHChannel`."""
+        """Make the channel for a client's open request; the other arguments are those of `SSHChannel`.
+
+        A `forced_command` runs whatever the client asks for; `internal-sftp` is the sftp subsystem. The `environment`
+        is there before the client adds to it.
+        """
 
         super().__init__(mux, *args, **kwargs)
 
         self._allow_pty = allow_pty
         self._subsystems = subsystems or {}
+        self._forced_command = forced_command
+        self._environment.update((name.encode(), value.encode()) for name, value in (environment or {}).items())
         self._environment_size = 0
         self._asked_to_start = False
         self._exit_sent = False
@@ -239,6 +247,9 @@ class SSHServerChannel(SSHChannel[AnyStr]):
     def _receive_shell(self, cursor: Cursor) -> Granted:
         cursor.check_end()
 
+        if self._forced_command is not None:
+            return self._start_forced()
+
         return self._request_start('shell_requested')
 
     def _receive_exec(self, cursor: Cursor) -> Granted:
@@ -246,6 +257,9 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         if command is None or self._asked_to_start:
             return False
+
+        if self._forced_command is not None:
+            return self._start_forced()
 
         self._command = command
 
@@ -257,6 +271,23 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         if subsystem is None or self._asked_to_start:
             return False
 
+        if self._forced_command is not None:
+            return self._start_forced()
+
+        return self._start_subsystem(subsystem)
+
+    def _start_forced(self) -> Granted:
+        if self._asked_to_start:
+            return False
+
+        if self._forced_command == 'internal-sftp':
+            return self._start_subsystem('sftp')
+
+        self._command = self._forced_command
+
+        return self._request_start('exec_requested', cast(str, self._forced_command))
+
+    def _start_subsystem(self, subsystem: str) -> Granted:
         self._subsystem = subsystem
         factory = self._subsystems.get(subsystem)
 

@@ -192,8 +192,12 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
     def connection_lost(self, exc: Exception | None) -> None:
         """Keep the reason: without an exit status nobody knows how the process ended."""
 
-        self._end_error = exc if self.exit_status is None or not self._eof_received else None
+        ended = self._eof_received and self.exit_status is not None
+
         super().connection_lost(exc)
+
+        if not ended:
+            self._end_error = exc or self._lost_error
 
     # --- its end ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, AnyStr, cast
 
 from ..channel.channel import SSHChannel
 from ..channel.session import SSHSession
+from ..errors import ConnectionLost
 from .buffer import ReceiveBuffer
 
 
@@ -53,7 +54,10 @@ class SSHStreamSession(SSHSession[AnyStr]):
             self._locks[datatype] = asyncio.Lock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the readers, with an exception if there is one, and wake everyone who waits."""
+        """End the readers and wake everyone who waits; an end that the peer did not close is an exception."""
+
+        if not exc and not self._chan.closed_by_peer:
+            exc = ConnectionLost('The connection was closed')
 
         self._lost = True
         self._lost_error = None if self._eof_received else exc

@@ -532,6 +532,17 @@ async def test_a_lost_connection_reaches_sessions_behind_their_data():
     assert session.calls == ['made', 'started', 'data', ('lost', error)]
 
 
+async def test_a_peer_that_ends_the_connection_did_not_end_the_session():
+    pair = Pair()
+    _, session, _, server = await start(pair)
+    pair.client.mux.channels[0].close()
+    pair.lose(None)
+
+    # The client closed its connection, and says so by closing its channels; the server's did not come to an end.
+    assert session.calls[-1] == ('lost', None)
+    assert isinstance(server.calls[-1][1], ConnectionLost)
+
+
 async def test_an_exception_of_a_session_closes_its_channel_only():
     pair = Pair()
 

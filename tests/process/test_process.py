@@ -219,6 +219,33 @@ async def test_a_lost_connection_is_not_an_end():
         task.cancel()
 
 
+@pytest.mark.parametrize('closed', [True, False])
+async def test_a_connection_that_was_closed_is_not_an_end(closed):
+    pair = Pair()
+    process = await start(hang, pair=pair)
+    wait = asyncio.ensure_future(process.wait())
+    await settle()
+
+    if closed:
+        pair.client.mux.channels[0].close()
+
+    pair.lose(None)
+
+    with pytest.raises(ConnectionLost):
+        await wait
+
+    for task in pair.server.tasks:
+        task.cancel()
+
+
+async def test_our_own_close_is_an_end():
+    process = await start(hang)
+    process.close()
+    result = await process.wait()
+
+    assert result.exit_status is None and not process.channel.get_write_buffer_size()
+
+
 async def test_a_connection_lost_after_status_and_end_does_not_matter():
     def produce(process):
         process.stdout.write('all')
