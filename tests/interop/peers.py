@@ -497,8 +497,11 @@ class OpenSSHServer(ServerProcess):
         authorized_keys = self._folder / 'authorized_keys'
         authorized_keys.write_text(self._ring.public('user', 'ed25519').read_text())
         subsystem = self._sftp_server if self._sftp_server == 'internal-sftp' else find_program(self._sftp_server)
+        home = self._folder / 'home'
+        home.mkdir(exist_ok=True)
         config = [
             *self._lines,
+            f'SetEnv HOME={home}',  # the shell of a command must not run the start-up files of whoever runs the tests
             f'ListenAddress {LOOPBACK}:{port}',
             *(f'HostKey {path}' for path in self._host_keys),
             f'AuthorizedKeysFile {authorized_keys}',

@@ -28,6 +28,10 @@ def test_ssh_runs_a_command(openssh_server: OpenSSHServer) -> None:
     assert (result.status, result.stdout) == (3, b'some data')
 
 
+def test_commands_run_in_an_empty_home(openssh_server: OpenSSHServer) -> None:
+    assert peers.ssh(openssh_server.target, 'ls -A "$HOME"; basename "$HOME"').run().stdout == b'home\n'
+
+
 def test_host_key_is_checked(openssh_server: OpenSSHServer, tmp_path: Path) -> None:
     ring = peers.KeyRing(tmp_path)
     stranger = peers.make_target(
