@@ -9,6 +9,7 @@ does wrong is raised as a `DisconnectError` out of the packet reader.
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from .._cipher import OpeningCipher
@@ -124,6 +125,7 @@ class Transport:
         self._authenticated = False
         self._compress_sent = False
         self._rekey_wanted = False
+        self._express = False           # to be set again after the exchange
         self._closed = False
 
     @property
@@ -211,9 +213,11 @@ class Transport:
             return
 
         if self.reader.identified:
-            self.writer.send_packet(
-                encode_byte(MSG_DISCONNECT) + encode_uint32(code) + encode_string(reason) + encode_string(lang)
-            )
+            # The writer refuses when its sequence numbers are used up.
+            with suppress(ProtocolError):
+                self.writer.send_packet(
+                    encode_byte(MSG_DISCONNECT) + encode_uint32(code) + encode_string(reason) + encode_string(lang)
+                )
 
         self._close()
 
@@ -378,7 +382,7 @@ class Transport:
         if self._keyed and not self._exchanges.peer_started:
             return True
 
-        is_kex = MSG_KEXINIT <= message_type <= MSG_KEX_LAST
+        is_kex = message_type in (MSG_KEXINIT, MSG_NEWKEYS) or MSG_KEX_FIRST <= message_type <= MSG_KEX_LAST
 
         if not self._keyed and not is_kex and message_type != MSG_DISCONNECT:
             if self.strict_kex:
@@ -490,6 +494,10 @@ class Transport:
         if not self._keyed:
             self.reader.strict = self.writer.strict = self.strict_kex
 
+        # Channel data must not come between KEXINIT and NEWKEYS: it takes the main road, where that is checked.
+        self._express = self.reader.express
+        self.reader.express = False
+
     def _kex_message_received(self, message_type: int, payload: bytes) -> None:
         result = self._exchanges.message_received(message_type, payload)
 
@@ -555,6 +563,7 @@ class Transport:
         self._next_opening = None
         self._exchanges.end()
         self._keyed = True
+        self.reader.express = self._express or self.reader.express
         self._set_decompressor()
         self._policy.keys_changed(algorithms.send_cipher, algorithms.recv_cipher)
 

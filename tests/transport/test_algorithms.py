@@ -63,7 +63,8 @@ def test_lists_and_strings() -> None:
 def test_wildcards() -> None:
     assert select_algorithms('mac', '*-etm@openssh.com', 'mac_algs') == MACS[:3]
     assert select_algorithms('mac', ['hmac-sha?'], 'mac_algs') == (b'hmac-sha1',)
-    assert select_algorithms('mac', 'hmac-sha1,*', 'mac_algs') == (b'hmac-sha1', *(n for n in MACS if n != b'hmac-sha1'))
+    others = tuple(name for name in MACS if name != b'hmac-sha1')
+    assert select_algorithms('mac', 'hmac-sha1,*', 'mac_algs') == (b'hmac-sha1', *others)
 
 
 def test_prefixes() -> None:
@@ -75,7 +76,9 @@ def test_prefixes() -> None:
     assert select_algorithms('mac', 'hmac-sha1,default', 'x', [b'hmac-sha2-512']) == (b'hmac-sha1', b'hmac-sha2-512')
 
 
-@pytest.mark.parametrize('value', ['hmac-md5', 'hmac-sha1,hmac-md5', ['hmac-md5'], '+hmac-md5', '-hmac-md5', 'hmac-md5*'])
+@pytest.mark.parametrize(
+    'value', ['hmac-md5', 'hmac-sha1,hmac-md5', ['hmac-md5'], '+hmac-md5', '-hmac-md5', 'hmac-md5*']
+)
 def test_unknown_name_is_told(value: object) -> None:
     with pytest.raises(ValueError, match=r'mac_algs: .*hmac-md5'):
         select_algorithms('mac', value, 'mac_algs')

@@ -16,7 +16,11 @@ from ssh_fast.wire import Cursor, encode_byte, encode_mpint, encode_string, enco
 from tests.memory_pipe import host_key
 
 P14 = MODP_GROUPS[2048]
-CURVES = {b'ecdh-sha2-nistp256': ec.SECP256R1(), b'ecdh-sha2-nistp384': ec.SECP384R1(), b'ecdh-sha2-nistp521': ec.SECP521R1()}
+CURVES = {
+    b'ecdh-sha2-nistp256': ec.SECP256R1(),
+    b'ecdh-sha2-nistp384': ec.SECP384R1(),
+    b'ecdh-sha2-nistp521': ec.SECP521R1(),
+}
 LOW_ORDER = [
     bytes(32), b'\1' + bytes(31), b'\xec' + b'\xff' * 30 + b'\x7f', b'\xed' + b'\xff' * 30 + b'\x7f',
     b'\xee' + b'\xff' * 30 + b'\x7f',

@@ -1,5 +1,6 @@
 """KEXINIT and the choice of algorithms."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -33,10 +34,8 @@ def test_round_trip(lists: list[tuple[bytes, ...]], follows: bool) -> None:
 
 @given(st.binary(max_size=400))
 def test_garbage(data: bytes) -> None:
-    try:
+    with contextlib.suppress(ProtocolError):
         KexInit.decode(b'\x14' + data)
-    except ProtocolError:
-        pass
 
 
 def test_limits() -> None:

@@ -19,7 +19,9 @@ def test_our_line_refused(software: bytes) -> None:
         make_version_line(software)
 
 
-@pytest.mark.parametrize('line', [b'SSH-2.0-x', b'SSH-2.0-OpenSSH_9.2p1 Debian-2', b'SSH-2.0-' + b'x' * 245, b'SSH-2.0-'])
+@pytest.mark.parametrize(
+    'line', [b'SSH-2.0-x', b'SSH-2.0-OpenSSH_9.2p1 Debian-2', b'SSH-2.0-' + b'x' * 245, b'SSH-2.0-']
+)
 def test_accepted(line: bytes) -> None:
     for is_client in (True, False):
         assert VersionReader(is_client=is_client).line_received(line) == line
@@ -34,7 +36,7 @@ def test_1_99_is_for_servers_only() -> None:
 @pytest.mark.parametrize('line', [b'SSH-1.5-x', b'SSH-3.0-x', b'SSH-2.1-x', b'SSH-', b'SSH-2.0'])
 def test_other_versions(line: bytes) -> None:
     for is_client in (True, False):
-        with pytest.raises(ProtocolNotSupported, match='2.0'):
+        with pytest.raises(ProtocolNotSupported, match=r'2\.0'):
             VersionReader(is_client=is_client).line_received(line)
 
 
