@@ -128,13 +128,13 @@ class Copy(Generic[_D]):
 
         async def each(start: Start) -> None:
             for source in sources:
-                name = posixpath.basename(posixpath.normpath(source)) if source else b''
+                name = posixpath.basename(source.rstrip(b'/'))
 
                 if inside and name in (b'', b'..'):
                     raise SFTPFailure(f'{os.fsdecode(source)} has no name of its own: name the destination')
 
-                path = posixpath.join(target or b'', name) if inside else target
-                assert path is not None
+                # A source that ends with a dot is one whose entries, not the directory itself, go into the target.
+                path = (target or b'.') if name == b'.' or not inside else posixpath.join(target or b'', name)
                 await self._copy(source, None, self.target.place(path), 0, start)
 
         await self._together(each)
