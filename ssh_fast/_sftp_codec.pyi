@@ -53,8 +53,8 @@ class RequestAssembler(MessageAssembler):
 
     INIT must be the first message and comes once. A message longer than `max_message` or shorter than 5 bytes raises
     ProtocolError out of the reader. `status_for_errno(errno)` gives code and message of the STATUS for a failed read or
-    write. At most `max_read` bytes answer one READ; a client that has very much asked for and does not take it gets
-    shorter replies, then failures.
+    write, and must not raise. At most `max_read` bytes answer one READ; a client that has very much asked for and does
+    not take it gets shorter replies, then failures, and no more window.
     """
 
     max_read: int

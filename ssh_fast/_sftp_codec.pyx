@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False
 """The server's side of an SFTP channel: requests cut from the stream, READ and WRITE served straight from files."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -73,6 +74,7 @@ __all__ = [
 cdef enum:
     MAX_PARKED_BYTES = 64 * 1024 * 1024 # READ data that waits in files; four times what our own client asks for ahead
     MAX_PARKED_ITEMS = 4096
+    CREDIT_LIMIT_ITEMS = 1024           # a client with more replies than this to come gets no more room to ask
     LEAST_READ = 4096                   # what a READ above MAX_PARKED_BYTES is cut to
     STATUS_OK_SIZE = 28
     REPLIES_SIZE = 128 * STATUS_OK_SIZE
@@ -88,6 +90,7 @@ cdef class ServedFile(BlockSource):
     cdef bint _readable
     cdef bint _writable
     cdef bint _append
+    cdef uint32_t _parked               # accepted READs that are not read yet
 
     def __dealloc__(self):
         if self.fd >= 0:
@@ -97,7 +100,14 @@ cdef class ServedFile(BlockSource):
         if got > 0:
             return None
 
+        self._parked -= 1
+
         return self._assembler._failure(tag, err) if err else encode_status(tag, FX_EOF, 'End of file')
+
+    cdef int block_sent(self, uint32_t tag) except -1:
+        self._parked -= 1
+
+        return 0
 
     cdef int _end(self, uint64_t *end) noexcept:
         """Find where the file ends; returns 0 or an errno."""
@@ -134,6 +144,7 @@ cdef class RequestAssembler(MessageAssembler):
         self.max_read = max_read
         self._status_for_errno = status_for_errno
         self._files = {}
+        flow.credit_limit_items = CREDIT_LIMIT_ITEMS
 
     def register_file(self, bytes handle not None, int fd, bint readable, bint writable, bint append=False):
         """Serve READ and WRITE of `handle` from a duplicate of `fd`, a file for pread and pwrite."""
@@ -241,7 +252,7 @@ cdef class RequestAssembler(MessageAssembler):
 
             return 0
 
-        if self.flow.queued:
+        if served._parked:
             # READs that were accepted before this WRITE see the file as it was.
             self.flow.lay_blocks_now(served)
 
@@ -270,6 +281,8 @@ cdef class RequestAssembler(MessageAssembler):
 
         if not size:
             return flow.send_bytes(encode_status(request_id, FX_EOF, 'End of file'))
+
+        served._parked += 1
 
         return flow.send_block(served, new_data_head(request_id, size), offset, size, request_id)
 

@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False
 """SFTP version 3 messages to and from bytes, and a channel's stream cut into them (draft-ietf-secsh-filexfer-02).
 
     uint32 length | byte type | uint32 request id | ...        the length counts what follows it
@@ -83,6 +84,8 @@ cdef bytes new_block_request(int message_type, uint32_t request_id, bytes handle
 
 
 def encode_message(unsigned char message_type, uint32_t request_id, bytes body not None=b''):
+    """Encode any message: length, type, request id (the version for INIT and VERSION), and `body` as it is."""
+
     cdef bytes message = PyBytes_FromStringAndSize(NULL, MESSAGE_HEAD + PyBytes_GET_SIZE(body))
     cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(message)
 
@@ -93,6 +96,8 @@ def encode_message(unsigned char message_type, uint32_t request_id, bytes body n
 
 
 def encode_string_message(unsigned char message_type, uint32_t request_id, bytes value not None):
+    """Encode a message with one string: a handle or a path."""
+
     cdef bytes message = PyBytes_FromStringAndSize(NULL, DATA_HEAD + PyBytes_GET_SIZE(value))
     cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(message)
 
@@ -102,10 +107,14 @@ def encode_string_message(unsigned char message_type, uint32_t request_id, bytes
 
 
 def encode_read(uint32_t request_id, bytes handle not None, uint64_t offset, uint32_t size):
+    """Encode a READ request."""
+
     return new_block_request(FXP_READ, request_id, handle, offset, size)
 
 
 def encode_write_head(uint32_t request_id, bytes handle not None, uint64_t offset, uint32_t size):
+    """Encode a WRITE request up to its data, which must be sent behind it."""
+
     if <uint64_t>size + WRITE_HEAD + PyBytes_GET_SIZE(handle) > UINT32_MAX:
         raise OverflowError(f'Expected a size that a message can hold, got {size}')
 
@@ -122,6 +131,8 @@ cdef bytes new_data_head(uint32_t request_id, uint32_t size):
 
 
 def encode_data_head(uint32_t request_id, uint32_t size):
+    """Encode a DATA reply up to its data, which must be sent behind it."""
+
     if size > UINT32_MAX - DATA_HEAD:
         raise OverflowError(f'Expected a size that a message can hold, got {size}')
 
@@ -129,6 +140,8 @@ def encode_data_head(uint32_t request_id, uint32_t size):
 
 
 def encode_status(uint32_t request_id, uint32_t code, str message not None='', str lang not None=''):
+    """Encode a STATUS reply."""
+
     # A file name that is not UTF-8 reaches a message as surrogates.
     cdef bytes text = message.encode('utf-8', 'backslashreplace')
     cdef bytes tag = lang.encode()
@@ -143,6 +156,8 @@ def encode_status(uint32_t request_id, uint32_t code, str message not None='', s
 
 
 def encode_attrs(attrs not None):
+    """Encode ATTRS; the flags say which fields are sent."""
+
     cdef uint32_t flags, value
     cdef uint64_t size
     cdef unsigned char fixed[32]
@@ -187,6 +202,8 @@ def encode_attrs(attrs not None):
 
 
 def encode_names(uint32_t request_id, names not None):
+    """Encode a NAME reply of (filename, longname, attrs)."""
+
     cdef list parts = [len(names).to_bytes(4, 'big')]
 
     for filename, longname, attrs in names:
@@ -228,6 +245,8 @@ cdef tuple read_status(const unsigned char *body, Py_ssize_t size):
 
 
 def decode_status(bytes body not None):
+    """Decode a STATUS body into code, message and language; servers that leave out the texts are tolerated."""
+
     return read_status(<const unsigned char *>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
 
 
@@ -276,6 +295,8 @@ cdef tuple read_attrs(Cursor *cursor):
 
 
 def decode_attrs(bytes body not None, Py_ssize_t pos=0):
+    """Decode ATTRS at `pos`; returns them and the position behind."""
+
     cdef Cursor cursor
     cdef const unsigned char *start = <const unsigned char *>PyBytes_AS_STRING(body)
 
@@ -289,6 +310,8 @@ def decode_attrs(bytes body not None, Py_ssize_t pos=0):
 
 
 def decode_names(bytes body not None):
+    """Decode a NAME body into (filename, longname, attrs)."""
+
     cdef Cursor cursor
     cdef uint32_t count
     cdef list names = []

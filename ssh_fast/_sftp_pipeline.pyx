@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False, auto_pickle=False
 """The client's side of an SFTP channel: replies matched to requests, and the block pipelines of bulk transfers.
 
 Replies to the requests of a pipeline never become Python objects: DATA is written to its place as its fragments arrive,
