@@ -1,1 +1,275 @@
-"""SSH for asyncio, client and server, with a compiled hot path."""
+"""SSH for asyncio, client and server, with a compiled hot path.
+
+    endpoints                    connect, listen: where connections begin
+    connection                   one connection: trust, login, sessions (the only asyncio protocol)
+    process, sftp, agent         what runs over channels
+    channel                      RFC 4254
+    transport, userauth          RFC 4253, RFC 4252: no event loop, no clock
+    keys                         keys, known_hosts, authorized_keys
+    _cipher, _packet, _flow, _sftp_codec   the compiled core
+
+The public names are those of AsyncSSH: `import ssh_fast as asyncssh`.
+"""
+
+from .agent.client import (
+    SSHAgentClient,
+    SSHAgentKeyPair,
+    connect_agent,
+)
+from .channel.client_channel import SSHClientChannel
+from .channel.server_channel import SSHServerChannel
+from .channel.session import (
+    SSHClientSession,
+    SSHServerSession,
+    SSHTCPSession,
+    SSHTunTapSession,
+    SSHUNIXSession,
+)
+from .connection.callbacks import (
+    SSHClient,
+    SSHServer,
+)
+from .connection.client import SSHClientConnection
+from .connection.options import (
+    SSHClientConnectionOptions,
+    SSHServerConnectionOptions,
+)
+from .connection.server import SSHServerConnection
+from .constants import *  # noqa: F403
+from .endpoints import (
+    SSHAcceptor,
+    connect,
+    create_connection,
+    create_server,
+    get_server_host_key,
+    listen,
+    run_client,
+    run_server,
+)
+from .errors import (
+    BreakReceived,
+    ChannelListenError,
+    ChannelOpenError,
+    CompressionError,
+    ConfigParseError,
+    ConnectionLost,
+    DisconnectError,
+    Error,
+    HostKeyNotVerifiable,
+    IllegalUserName,
+    KeyEncryptionError,
+    KeyExchangeFailed,
+    KeyExportError,
+    KeyGenerationError,
+    KeyImportError,
+    MACError,
+    PasswordChangeRequired,
+    PermissionDenied,
+    ProtocolError,
+    ProtocolNotSupported,
+    ServiceNotAvailable,
+    SignalReceived,
+    TerminalSizeChanged,
+)
+from .keys.authorized_keys import (
+    SSHAuthorizedKeys,
+    import_authorized_keys,
+    read_authorized_keys,
+)
+from .keys.key import (
+    SSHKey,
+    generate_private_key,
+)
+from .keys.keypair import SSHKeyPair
+from .keys.known_hosts import (
+    SSHKnownHosts,
+    import_known_hosts,
+    match_known_hosts,
+    read_known_hosts,
+)
+from .keys.load import (
+    import_private_key,
+    import_public_key,
+    load_keypairs,
+    load_public_keys,
+    read_private_key,
+    read_private_key_list,
+    read_public_key,
+    read_public_key_list,
+)
+from .keys.rsa import set_default_skip_rsa_key_validation
+from .logging import logger
+from .process.process import (
+    ProcessError,
+    SSHClientProcess,
+    SSHCompletedProcess,
+    SSHServerProcess,
+    TimeoutError,
+)
+from .process.streams import (
+    SSHReader,
+    SSHWriter,
+)
+from .sftp.attrs import (
+    SFTPAttrs,
+    SFTPLimits,
+    SFTPName,
+    SFTPVFSAttrs,
+)
+from .sftp.client import SFTPClient
+from .sftp.errors import (
+    SFTPBadMessage,
+    SFTPByteRangeLockConflict,
+    SFTPByteRangeLockRefused,
+    SFTPCannotDelete,
+    SFTPConnectionLost,
+    SFTPDeletePending,
+    SFTPDirNotEmpty,
+    SFTPEOFError,
+    SFTPError,
+    SFTPFailure,
+    SFTPFileAlreadyExists,
+    SFTPFileCorrupt,
+    SFTPFileIsADirectory,
+    SFTPGroupInvalid,
+    SFTPInvalidFilename,
+    SFTPInvalidHandle,
+    SFTPInvalidParameter,
+    SFTPLinkLoop,
+    SFTPLockConflict,
+    SFTPNoConnection,
+    SFTPNoMatchingByteRangeLock,
+    SFTPNoMedia,
+    SFTPNoSpaceOnFilesystem,
+    SFTPNoSuchFile,
+    SFTPNoSuchPath,
+    SFTPNotADirectory,
+    SFTPOpUnsupported,
+    SFTPOwnerInvalid,
+    SFTPPermissionDenied,
+    SFTPQuotaExceeded,
+    SFTPUnknownPrincipal,
+    SFTPWriteProtect,
+)
+from .sftp.file import SFTPClientFile
+from .sftp.server import SFTPServer
+from .sftp.server_session import SFTPServerFactory
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'BreakReceived',
+    'ChannelListenError',
+    'ChannelOpenError',
+    'CompressionError',
+    'ConfigParseError',
+    'ConnectionLost',
+    'DisconnectError',
+    'Error',
+    'HostKeyNotVerifiable',
+    'IllegalUserName',
+    'KeyEncryptionError',
+    'KeyExchangeFailed',
+    'KeyExportError',
+    'KeyGenerationError',
+    'KeyImportError',
+    'MACError',
+    'PasswordChangeRequired',
+    'PermissionDenied',
+    'ProcessError',
+    'ProtocolError',
+    'ProtocolNotSupported',
+    'SFTPAttrs',
+    'SFTPBadMessage',
+    'SFTPByteRangeLockConflict',
+    'SFTPByteRangeLockRefused',
+    'SFTPCannotDelete',
+    'SFTPClient',
+    'SFTPClientFile',
+    'SFTPConnectionLost',
+    'SFTPDeletePending',
+    'SFTPDirNotEmpty',
+    'SFTPEOFError',
+    'SFTPError',
+    'SFTPFailure',
+    'SFTPFileAlreadyExists',
+    'SFTPFileCorrupt',
+    'SFTPFileIsADirectory',
+    'SFTPGroupInvalid',
+    'SFTPInvalidFilename',
+    'SFTPInvalidHandle',
+    'SFTPInvalidParameter',
+    'SFTPLimits',
+    'SFTPLinkLoop',
+    'SFTPLockConflict',
+    'SFTPName',
+    'SFTPNoConnection',
+    'SFTPNoMatchingByteRangeLock',
+    'SFTPNoMedia',
+    'SFTPNoSpaceOnFilesystem',
+    'SFTPNoSuchFile',
+    'SFTPNoSuchPath',
+    'SFTPNotADirectory',
+    'SFTPOpUnsupported',
+    'SFTPOwnerInvalid',
+    'SFTPPermissionDenied',
+    'SFTPQuotaExceeded',
+    'SFTPServer',
+    'SFTPServerFactory',
+    'SFTPUnknownPrincipal',
+    'SFTPVFSAttrs',
+    'SFTPWriteProtect',
+    'SSHAcceptor',
+    'SSHAgentClient',
+    'SSHAgentKeyPair',
+    'SSHAuthorizedKeys',
+    'SSHClient',
+    'SSHClientChannel',
+    'SSHClientConnection',
+    'SSHClientConnectionOptions',
+    'SSHClientProcess',
+    'SSHClientSession',
+    'SSHCompletedProcess',
+    'SSHKey',
+    'SSHKeyPair',
+    'SSHKnownHosts',
+    'SSHReader',
+    'SSHServer',
+    'SSHServerChannel',
+    'SSHServerConnection',
+    'SSHServerConnectionOptions',
+    'SSHServerProcess',
+    'SSHServerSession',
+    'SSHTCPSession',
+    'SSHTunTapSession',
+    'SSHUNIXSession',
+    'SSHWriter',
+    'ServiceNotAvailable',
+    'SignalReceived',
+    'TerminalSizeChanged',
+    'TimeoutError',
+    'connect',
+    'connect_agent',
+    'create_connection',
+    'create_server',
+    'generate_private_key',
+    'get_server_host_key',
+    'import_authorized_keys',
+    'import_known_hosts',
+    'import_private_key',
+    'import_public_key',
+    'listen',
+    'load_keypairs',
+    'load_public_keys',
+    'logger',
+    'match_known_hosts',
+    'read_authorized_keys',
+    'read_known_hosts',
+    'read_private_key',
+    'read_private_key_list',
+    'read_public_key',
+    'read_public_key_list',
+    'run_client',
+    'run_server',
+    'set_default_skip_rsa_key_validation',
+]

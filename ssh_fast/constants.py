@@ -2,7 +2,6 @@
 
 from typing import Final
 
-
 # Defaults and redirection targets
 DEFAULT_LANG: Final = 'en-US'
 DEVNULL: Final = -3

@@ -59,7 +59,7 @@ def encode_name_list(names: Iterable[bytes]) -> bytes:
 class Cursor:
     """A position in received bytes; each method decodes one field and moves past it.
 
-    A field that does not fit in what is left raises `PacketDecodeError`, which names the field wanted and the bytes left.
+    A field that does not fit in what is left raises `PacketDecodeError`, with the bytes wanted and the bytes left.
     """
 
     __slots__ = ('_data', '_end', '_pos')

@@ -1,0 +1,321 @@
+"""A client's connection: trust in the server, the login, and the sessions that are opened on it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from ..channel.client_channel import Environment, SSHClientChannel, TerminalSize, prepare_environment
+from ..channel.mux import Mux
+from ..channel.session import SSHClientSession
+from ..constants import PIPE
+from ..errors import ServiceNotAvailable
+from ..keys.key import SSHKey
+from ..opening import opening
+from ..process.process import SSHClientProcess, SSHCompletedProcess, run_process
+from ..process.streams import SSHClientStreamSession, SSHReader, SSHWriter
+from ..sftp.client import SFTPClient
+from ..sftp.requests import SFTPClientSession
+from ..transport.options import TransportOptions
+from .callbacks import SSHClient
+from .client_login import ClientLogin
+from .connection import SSHConnection
+from .host_keys import HostKeyPolicy, order_algorithms
+from .options import SSHClientConnectionOptions
+
+_USERAUTH = b'ssh-userauth'
+
+# SFTP channels take larger packets than others: fewer, for the same data.
+_SFTP_MAX_PACKET = 128 * 1024
+
+Unset = tuple[()]
+T = TypeVar('T')
+
+
+class SSHClientConnection(SSHConnection):
+    """A connection to a server, as `connect` gives it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHClientConnectionOptions) -> None:
+        super().__init__(loop, options, is_client=True)
+
+        self._options = options
+        self._owner: SSHClient = options.client_factory()
+        self._host_key_policy: HostKeyPolicy
+        self._host_key: SSHKey | None = None
+        self._login: ClientLogin | None = None
+        self._stop_before_login = False
+
+    @property
+    def owner(self) -> SSHClient:
+        """The client object that `client_factory` made."""
+
+        return self._owner
+
+    def stop_before_login(self, stop: bool) -> None:
+        """Choose whether the connection counts as established once the host key is trusted, without a login."""
+
+        self._stop_before_login = stop
+
+    # --- the server's key
+
+    def _transport_options(self) -> TransportOptions:
+        options = self._options
+        peer = self.get_extra_info('peername')
+        addr = peer[0] if isinstance(peer, tuple) else ''
+        port = options.port if options.host else peer[1] if isinstance(peer, tuple) else options.port
+        name = options.host_key_alias or options.host or addr
+        self._host_key_policy = HostKeyPolicy(options.known_hosts, name, addr, port)
+
+        return TransportOptions(
+            version=options.client_version,
+            kex_algs=options.kex_algs,
+            host_key_algs=order_algorithms(
+                options.server_host_key_algs,
+                self._host_key_policy.known_algorithms,
+                options.is_set('server_host_key_algs'),
+            ),
+            encryption_algs=options.encryption_algs,
+            mac_algs=options.mac_algs,
+            compression_algs=options.compression_algs,
+            rekey_bytes=options.rekey_bytes,
+            rekey_seconds=options.rekey_seconds,
+        )
+
+    def host_key_received(self, key_data: bytes, algorithm: bytes) -> None:
+        """Decide whether the server's host key is trusted.
+
+        Raises:
+          HostKeyNotVerifiable: it is not
+        """
+
+        self._host_key = self._host_key_policy.verify(key_data, self._owner)
+        self._ssh.host_key_accepted()
+
+    def get_server_host_key(self) -> SSHKey | None:
+        """Return the server's host key, once it is trusted."""
+
+        return self._host_key
+
+    # --- the login
+
+    def keys_exchanged(self, first: bool) -> None:
+        """Ask for the login service, once."""
+
+        if not first:
+            return
+
+        if self._stop_before_login:
+            self._settle_established()
+        else:
+            self._ssh.request_service(_USERAUTH)
+
+    def service_accepted(self, name: bytes) -> None:
+        """Begin the login."""
+
+        if name != _USERAUTH:
+            raise ServiceNotAvailable(f'Expected the service {_USERAUTH.decode()}, got {name!r}')
+
+        self._extra['username'] = self._options.username
+        self._login = ClientLogin(
+            self,
+            self._owner,
+            self._options,
+            self._ssh.session_id,
+            self._ssh.peer_sig_algs,
+            encrypted=self._ssh.algorithms.send_cipher != b'none',
+        )
+        self._login.start()
+
+    def _login_message_received(self, message_type: int, payload: bytes) -> bool:
+        return self._login is not None and self._login.message_received(message_type, payload)
+
+    def login_succeeded(self) -> None:
+        """Open the channels' part of the connection."""
+
+        self._ssh.authentication_complete()
+        self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=0))
+
+    def get_server_auth_methods(self) -> Sequence[str]:
+        """Return the methods that the server named last as able to continue."""
+
+        return [name.decode('ascii', 'replace') for name in (self._login.server_methods if self._login else ())]
+
+    # --- the owner's calls
+
+    def _owner_connection_made(self) -> None:
+        self._owner.connection_made(self)
+
+    def _owner_connection_lost(self, exc: Exception | None) -> None:
+        if self._login:
+            self._login.close()
+
+        self._owner.connection_lost(exc)
+
+    def _owner_debug_received(self, message: str, lang: str, always_display: bool) -> None:
+        self._owner.debug_msg_received(message, lang, always_display)
+
+    # --- sessions
+
+    async def create_session(
+        self,
+        session_factory: Callable[[], SSHClientSession[Any]],
+        command: str | None | Unset = (),
+        *,
+        subsystem: str | None | Unset = (),
+        env: Environment | Unset = (),
+        send_env: Sequence[str | bytes] | None | Unset = (),
+        request_pty: bool | str | Unset = (),
+        term_type: str | None | Unset = (),
+        term_size: TerminalSize | Unset = (),
+        term_modes: Mapping[int, int] | None | Unset = (),
+        x11_forwarding: bool | str | Unset = (),
+        x11_display: str | None | Unset = (),
+        x11_auth_path: str | None | Unset = (),
+        x11_single_connection: bool | Unset = (),
+        encoding: str | None | Unset = (),
+        errors: str | Unset = (),
+        window: int | Unset = (),
+        max_pktsize: int | Unset = (),
+    ) -> tuple[SSHClientChannel[Any], SSHClientSession[Any]]:
+        """Open a session, and run a command, a subsystem, or else a shell on it; return its channel and its session.
+
+        What is left unset, as an empty tuple, is taken from the connection's options.
+
+        Raises:
+          ChannelOpenError: the server refused the channel, the terminal or the command
+          ValueError: an argument asks for what there is not
+        """
+
+        for name, value in (
+            ('x11_forwarding', x11_forwarding),
+            ('x11_display', x11_display),
+            ('x11_auth_path', x11_auth_path),
+            ('x11_single_connection', x11_single_connection),
+        ):
+            if value:
+                raise ValueError(f'{name}: X11 forwarding is not supported by this version')
+
+        options = self._options
+        chan: SSHClientChannel[Any] = SSHClientChannel(
+            self._require_mux(),
+            self._loop,
+            _chosen(encoding, options.encoding),
+            _chosen(errors, options.errors),
+            _chosen(window, options.window),
+            _chosen(max_pktsize, options.max_pktsize),
+            options.max_window,
+        )
+        given_env = {**options.env, **prepare_environment(_chosen(env, None))}
+        sent_env = prepare_environment(None, _chosen(send_env, options.send_env))
+
+        # A subsystem that is named replaces a command of the options, and the other way round.
+        given_command = _chosen(command, options.command if subsystem == () else None)
+        given_subsystem = _chosen(subsystem, options.subsystem if given_command is None else None)
+
+        session = await chan.create(
+            session_factory,
+            given_command or None,
+            given_subsystem or None,
+            {**sent_env, **given_env},
+            _chosen(request_pty, options.request_pty),
+            _chosen(term_type, options.term_type),
+            _chosen(term_size, options.term_size),
+            _chosen(term_modes, options.term_modes),
+        )
+
+        return chan, session
+
+    async def open_session(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[SSHWriter[Any], SSHReader[Any], SSHReader[Any]]:
+        """Open a session as `create_session` does and return its streams: stdin, stdout, stderr."""
+
+        _, session = await self.create_session(SSHClientStreamSession, *args, **kwargs)
+        assert isinstance(session, SSHClientStreamSession)
+
+        return session.stdin, session.stdout, session.stderr
+
+    @opening
+    async def create_process(
+        self,
+        *args: Any,
+        input: Any = None,
+        stdin: Any = PIPE,
+        stdout: Any = PIPE,
+        stderr: Any = PIPE,
+        bufsize: int = 8192,
+        send_eof: bool = True,
+        recv_eof: bool = True,
+        **kwargs: Any,
+    ) -> SSHClientProcess[Any]:
+        """Start a process; the arguments are those of `create_session`, and where its streams lead.
+
+        Streams are PIPE or DEVNULL, `stderr` also STDOUT; `input` is the whole standard input.
+
+        Raises:
+          ValueError: a stream leads elsewhere
+        """
+
+        if not send_eof or not recv_eof:
+            raise ValueError('send_eof and recv_eof: nothing is redirected, so there is no end of file to keep back')
+
+        _, process = await self.create_session(
+            lambda: SSHClientProcess(stdin, stdout, stderr, input), *args, **kwargs
+        )
+        assert isinstance(process, SSHClientProcess)
+
+        return process
+
+    async def run(
+        self, *args: Any, check: bool = False, timeout: float | None = None, **kwargs: Any
+    ) -> SSHCompletedProcess:
+        """Run a process to its end, and return how it ended and what it wrote; the arguments are `create_process`'s.
+
+        Raises:
+          ProcessError: with `check`, the exit status is not 0
+          TimeoutError: it did not end in `timeout` seconds
+        """
+
+        return await run_process(await self.create_process(*args, **kwargs), check, timeout)
+
+    # --- SFTP
+
+    @opening
+    async def start_sftp_client(
+        self,
+        env: Environment | Unset = (),
+        send_env: Sequence[str | bytes] | None | Unset = (),
+        path_encoding: str | None = 'utf-8',
+        path_errors: str = 'strict',
+        sftp_version: int = 3,
+    ) -> SFTPClient:
+        """Start an SFTP session; paths given as text are sent in `path_encoding`.
+
+        Raises:
+          ChannelOpenError: the server has no SFTP
+          SFTPError: it speaks a version that is not known
+          ValueError: another version than 3 was asked for
+        """
+
+        if sftp_version != 3:
+            raise ValueError(f'sftp_version must be 3, got {sftp_version}')
+
+        _, session = await self.create_session(
+            SFTPClientSession,
+            None,
+            subsystem='sftp',
+            env=env,
+            send_env=send_env,
+            request_pty=False,
+            encoding=None,
+            max_pktsize=max(self._options.max_pktsize, _SFTP_MAX_PACKET),
+        )
+        assert isinstance(session, SFTPClientSession)
+        await session.start()
+
+        return SFTPClient(session, path_encoding, path_errors)
+
+
+def _chosen(value: T | Unset, default: T) -> T:
+    """Return what was given, or the default for what was left unset."""
+
+    return default if value == () else cast(T, value)

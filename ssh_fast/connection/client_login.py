@@ -1,0 +1,239 @@
+"""What a client answers while it logs in: the keys, passwords and responses of its options, agent and owner."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from inspect import isawaitable
+from typing import Any, Protocol, TypeVar, cast
+
+from ..agent.client import SSHAgentClient, SSHAgentError
+from ..keys.keypair import SSHKeyPair
+from ..keys.load import load_keypairs
+from ..logging import ContextLogger
+from ..userauth.client import ClientAuth
+from .callbacks import SSHClient
+from .options import SSHClientConnectionOptions
+
+T = TypeVar('T')
+
+
+class LoginConnection(Protocol):
+    """The connection that a login is for."""
+
+    @property
+    def logger(self) -> ContextLogger:
+        """The connection's logger."""
+
+    def send_message(self, payload: bytes) -> None:
+        """Send a message."""
+
+    def ask(
+        self,
+        question: Callable[[], T | Awaitable[T]],
+        answer: Callable[[T], None],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Put a question; received messages are held back until it is answered."""
+
+    def login_succeeded(self) -> None:
+        """The user is logged in."""
+
+    def fail(self, exc: Exception) -> None:
+        """End the connection."""
+
+
+class ClientLogin:
+    """Answers the questions of a `ClientAuth`: what the options give comes first, then what the owner is asked for."""
+
+    def __init__(
+        self,
+        connection: LoginConnection,
+        owner: SSHClient,
+        options: SSHClientConnectionOptions,
+        session_id: bytes,
+        peer_sig_algs: Collection[bytes] | None,
+        *,
+        encrypted: bool,
+    ) -> None:
+        self._connection = connection
+        self._owner = owner
+        self._options = options
+        self._keys: deque[SSHKeyPair] | None = None
+        self._password_taken = False
+        self._agent: SSHAgentClient | None = None
+        self._auth = ClientAuth(
+            self,
+            options.username,
+            session_id,
+            options.preferred_auth,
+            peer_sig_algs,
+            encrypted=encrypted,
+            signature_algs=options.signature_algs,
+            disable_trivial_auth=options.disable_trivial_auth,
+            utf8_decode_errors=options.utf8_decode_errors,
+        )
+
+    @property
+    def server_methods(self) -> tuple[bytes, ...]:
+        """The methods that can continue, as the server named them last."""
+
+        return self._auth.server_methods
+
+    def start(self) -> None:
+        """Begin."""
+
+        self._owner.begin_auth(self._options.username)
+        self._auth.start()
+
+    def message_received(self, message_type: int, payload: bytes) -> bool:
+        """Handle a message of 50 to 79."""
+
+        self._auth.message_received(message_type, payload)
+
+        return True
+
+    def close(self) -> None:
+        """Let the agent go."""
+
+        if self._agent:
+            self._agent.close()
+            self._agent = None
+
+    # --- what the login tells
+
+    def send_message(self, payload: bytes) -> None:
+        """Send a message."""
+
+        self._connection.send_message(payload)
+
+    def ask(
+        self,
+        question: Callable[[], T | Awaitable[T]],
+        answer: Callable[[T], None],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Put a question to whoever answers it."""
+
+        self._connection.ask(question, answer, failed)
+
+    def auth_succeeded(self) -> None:
+        """Go on to the channels."""
+
+        self.close()
+        self._connection.login_succeeded()
+        self._owner.auth_completed()
+
+    def auth_failed(self, exc: Exception) -> None:
+        """End the connection."""
+
+        self.close()
+        self._connection.fail(exc)
+
+    def banner_received(self, message: str, lang: str) -> None:
+        """Show the server's text to the owner."""
+
+        self._owner.auth_banner_received(message, lang)
+
+    # --- keys
+
+    def next_public_key(self) -> SSHKeyPair | Awaitable[SSHKeyPair | None] | None:
+        """Return the next key: of the options and the agent, then the owner's."""
+
+        if self._keys is None:
+            self._keys = deque(self._options.client_keys)
+
+            if self._options.agent_path:
+                return self._add_agent_keys()
+
+        if self._keys:
+            return self._keys.popleft()
+
+        requested = self._owner.public_key_auth_requested()
+
+        if isawaitable(requested):
+            return self._await_keys(requested)
+
+        return self._take_keys(requested)
+
+    async def _add_agent_keys(self) -> SSHKeyPair | None:
+        keys = cast('deque[SSHKeyPair]', self._keys)
+        found: Sequence[SSHKeyPair] = ()
+        agent = SSHAgentClient(cast(str, self._options.agent_path))
+        identities = self._options.agent_identities
+
+        try:
+            await agent.connect()
+            found = await agent.get_keys(None if identities is None else list(identities))
+        except (OSError, SSHAgentError) as exc:
+            self._connection.logger.info('No keys from the agent: %s', exc)
+            agent.close()
+        else:
+            self._agent = agent
+
+        held = {key.public_data for key in keys}
+
+        if not self._options.is_set('client_keys'):
+            # As OpenSSH does: the agent's keys need no file to be read.
+            found_data = {key.public_data for key in found}
+            rest = [key for key in keys if key.public_data not in found_data]
+            keys.clear()
+            keys.extend((*found, *rest))
+        else:
+            keys.extend(key for key in found if key.public_data not in held)
+
+        answer = self.next_public_key()
+
+        return await answer if isawaitable(answer) else answer
+
+    async def _await_keys(self, requested: Awaitable[Any]) -> SSHKeyPair | None:
+        return self._take_keys(await requested)
+
+    def _take_keys(self, requested: Any) -> SSHKeyPair | None:
+        keys = cast('deque[SSHKeyPair]', self._keys)
+
+        if requested:
+            keys.extend(load_keypairs(requested))
+
+        return keys.popleft() if keys else None
+
+    # --- passwords and dialogues
+
+    def next_password(self) -> str | Awaitable[str | None] | None:
+        """Return the password of the options, once, then what the owner has."""
+
+        if not self._password_taken:
+            self._password_taken = True
+            password = self._options.password
+
+            value = password() if callable(password) else password
+
+            if value is not None:
+                return value
+
+        return self._owner.password_auth_requested()
+
+    def change_password(self, prompt: str, lang: str) -> tuple[str, str] | Awaitable[tuple[str, str] | None] | None:
+        """Ask the owner for the old and the new password."""
+
+        return self._owner.password_change_requested(prompt, lang)
+
+    def password_changed(self) -> None:
+        """Tell the owner."""
+
+        self._owner.password_changed()
+
+    def password_change_failed(self) -> None:
+        """Tell the owner."""
+
+        self._owner.password_change_failed()
+
+    def kbdint_submethods(self) -> str | Awaitable[str | None] | None:
+        """Ask the owner whether to start a dialogue."""
+
+        return self._owner.kbdint_auth_requested()
+
+    def kbdint_response(
+        self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+    ) -> Collection[str] | Awaitable[Collection[str] | None] | None:
+        """Put the server's prompts to the owner."""
+
+        return self._owner.kbdint_challenge_received(name, instructions, lang, prompts)

@@ -1,0 +1,44 @@
+"""Sockets for connections: connecting, with errors that name host and port."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+ConnectionT = TypeVar('ConnectionT', bound=asyncio.BaseProtocol)
+
+
+async def dial(
+    factory: Callable[[], ConnectionT],
+    host: str,
+    port: int,
+    *,
+    family: int = 0,
+    flags: int = 0,
+    local_addr: tuple[str, int] | None = None,
+    sock: socket.socket | None = None,
+) -> ConnectionT:
+    """Connect to a host, or take a connected socket, and return the protocol that `factory` makes for it.
+
+    Raises:
+      OSError: no address of the host could be connected to; the error names host and port
+    """
+
+    loop = asyncio.get_running_loop()
+
+    if sock is not None:
+        _, protocol = await loop.create_connection(factory, sock=sock)
+
+        return protocol
+
+    try:
+        _, protocol = await loop.create_connection(
+            factory, host, port, family=family, flags=flags, local_addr=local_addr
+        )
+    except OSError as exc:
+        if exc.errno is None:
+            raise OSError(f'Cannot connect to {host} port {port}: {exc}') from exc
+
+        raise type(exc)(exc.errno, f'Cannot connect to {host} port {port}: {exc.strerror or exc}') from exc
+
+    return protocol

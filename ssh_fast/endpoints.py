@@ -1,0 +1,300 @@
+"""Where connections begin: connecting to servers, listening for clients, and taking sockets that are connected."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, cast
+
+from .connection.callbacks import SSHClient, SSHServer
+from .connection.client import SSHClientConnection
+from .connection.connection import SSHConnection
+from .connection.dial import dial
+from .connection.options import SSHClientConnectionOptions, SSHServerConnectionOptions
+from .connection.server import Acceptor, ErrorHandler, SSHServerConnection
+from .keys.key import SSHKey
+from .opening import opening
+
+Unset = tuple[()]
+
+_BACKLOG = 100
+
+
+class SSHAcceptor:
+    """A listening server; `async with` closes it at the end."""
+
+    def __init__(self, server: asyncio.Server, options: SSHServerConnectionOptions) -> None:
+        self._server = server
+        self._options = options
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    @property
+    def sockets(self) -> Sequence[Any]:
+        """The sockets that are listened on."""
+
+        return self._server.sockets
+
+    def get_addresses(self) -> list[Any]:
+        """Return the addresses that are listened on."""
+
+        return [sock.getsockname() for sock in self._server.sockets]
+
+    def get_port(self) -> int:
+        """Return the port that is listened on; 0 if there are several, or none."""
+
+        ports = {address[1] for address in self.get_addresses() if isinstance(address, tuple)}
+
+        return ports.pop() if len(ports) == 1 else 0
+
+    def close(self) -> None:
+        """Listen no more; the connections that there are go on."""
+
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the listening sockets are closed."""
+
+        # Server.wait_closed waits for connections too, from Python 3.12 on: those are not the acceptor's to end.
+        await asyncio.sleep(0)
+
+    def update(self, **kwargs: object) -> None:
+        """Change options; connections accepted from now on have them."""
+
+        self._options.update(**kwargs)
+
+
+async def _establish(
+    options: SSHClientConnectionOptions,
+    flags: int,
+    sock: socket.socket | None,
+    *,
+    before_login: bool = False,
+) -> SSHClientConnection:
+    """Connect and log in; whatever goes wrong leaves no connection behind."""
+
+    loop = asyncio.get_running_loop()
+    connection: SSHClientConnection | None = None
+
+    def make_connection() -> SSHClientConnection:
+        nonlocal connection
+
+        connection = SSHClientConnection(loop, options)
+        connection.stop_before_login(before_login)
+
+        return connection
+
+    try:
+        async with asyncio.timeout(options.connect_timeout):
+            made = await dial(
+                make_connection,
+                options.host,
+                options.port,
+                family=options.family,
+                flags=flags,
+                local_addr=options.local_addr,
+                sock=sock,
+            )
+            await made.wait_established()
+    except BaseException:
+        if connection:
+            connection.abort()
+
+        raise
+
+    return made
+
+
+@opening
+async def connect(
+    host: str = '',
+    port: int | Unset = (),
+    *,
+    tunnel: Any = (),
+    family: int | Unset = (),
+    flags: int = 0,
+    local_addr: tuple[str, int] | Unset = (),
+    sock: socket.socket | None = None,
+    config: Any = (),
+    options: SSHClientConnectionOptions | None = None,
+    **kwargs: object,
+) -> SSHClientConnection:
+    """Connect to a server and log in; the keywords are those of `SSHClientConnectionOptions`.
+
+    Raises:
+      OSError: no connection could be made
+      TimeoutError: it took longer than `connect_timeout`
+      HostKeyNotVerifiable: the server's host key is not trusted
+      PermissionDenied: the login failed
+      DisconnectError: the connection ended otherwise
+    """
+
+    new_options = await SSHClientConnectionOptions.construct(
+        options,
+        **_given(host=host, port=port, tunnel=tunnel, family=family, local_addr=local_addr, config=config),
+        **kwargs,
+    )
+
+    return await _establish(new_options, flags, sock)
+
+
+async def create_connection(
+    client_factory: Callable[[], SSHClient] | None, host: str = '', port: int | Unset = (), **kwargs: Any
+) -> tuple[SSHClientConnection, SSHClient]:
+    """Connect as `connect` does, with an object made by `client_factory`; return the connection and the object."""
+
+    connection = await connect(host, port, client_factory=client_factory or SSHClient, **kwargs)
+
+    return connection, connection.owner
+
+
+@opening
+async def run_client(
+    sock: socket.socket, config: Any = (), options: SSHClientConnectionOptions | None = None, **kwargs: object
+) -> SSHClientConnection:
+    """Log in over a connected socket."""
+
+    new_options = await SSHClientConnectionOptions.construct(options, **_given(config=config), **kwargs)
+
+    return await _establish(new_options, 0, sock)
+
+
+@opening
+async def listen(
+    host: str = '',
+    port: int | Unset = (),
+    *,
+    tunnel: Any = (),
+    family: int | Unset = (),
+    flags: int = socket.AI_PASSIVE,
+    backlog: int = _BACKLOG,
+    sock: socket.socket | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    acceptor: Acceptor | None = None,
+    error_handler: ErrorHandler | None = None,
+    config: Any = (),
+    options: SSHServerConnectionOptions | None = None,
+    **kwargs: object,
+) -> SSHAcceptor:
+    """Listen for clients; the keywords are those of `SSHServerConnectionOptions`.
+
+    `acceptor` is called with each connection once its client is logged in, `error_handler` with those that fail before.
+
+    Raises:
+      OSError: the address cannot be listened on
+      ValueError: there is no host key
+    """
+
+    new_options = await SSHServerConnectionOptions.construct(
+        options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
+    )
+    _require_host_keys(new_options)
+    loop = asyncio.get_running_loop()
+
+    def make_connection() -> SSHServerConnection:
+        return SSHServerConnection(loop, new_options, acceptor, error_handler)
+
+    if sock is not None:
+        server = await loop.create_server(make_connection, sock=sock, backlog=backlog)
+    else:
+        server = await loop.create_server(
+            make_connection,
+            new_options.host or None,
+            new_options.port,
+            family=new_options.family,
+            flags=flags,
+            backlog=backlog,
+            reuse_address=reuse_address,
+            reuse_port=reuse_port,
+        )
+
+    return SSHAcceptor(server, new_options)
+
+
+def create_server(
+    server_factory: Callable[[], SSHServer] | None, host: str = '', port: int | Unset = (), **kwargs: Any
+) -> Any:
+    """Listen as `listen` does, with a server object made by `server_factory` for each connection."""
+
+    return listen(host, port, server_factory=server_factory or SSHServer, **kwargs)
+
+
+@opening
+async def run_server(
+    sock: socket.socket,
+    config: Any = (),
+    options: SSHServerConnectionOptions | None = None,
+    *,
+    acceptor: Acceptor | None = None,
+    error_handler: ErrorHandler | None = None,
+    **kwargs: object,
+) -> SSHServerConnection:
+    """Serve the client on a connected socket; returns when it is logged in."""
+
+    new_options = await SSHServerConnectionOptions.construct(options, **_given(config=config), **kwargs)
+    _require_host_keys(new_options)
+    loop = asyncio.get_running_loop()
+    connection = await dial(
+        lambda: SSHServerConnection(loop, new_options, acceptor, error_handler), '', 0, sock=sock
+    )
+
+    try:
+        await connection.wait_established()
+    except BaseException:
+        connection.abort()
+        raise
+
+    return connection
+
+
+async def get_server_host_key(
+    host: str = '',
+    port: int | Unset = (),
+    *,
+    tunnel: Any = (),
+    proxy_command: Any = (),
+    family: int | Unset = (),
+    flags: int = 0,
+    local_addr: tuple[str, int] | Unset = (),
+    sock: socket.socket | None = None,
+    client_version: bytes | str | Unset = (),
+    kex_algs: Any = (),
+    server_host_key_algs: Any = (),
+    config: Any = (),
+    options: SSHClientConnectionOptions | None = None,
+) -> SSHKey | None:
+    """Return the host key that a server shows, without trusting it and without a login."""
+
+    new_options = await SSHClientConnectionOptions.construct(
+        options,
+        **_given(
+            host=host, port=port, tunnel=tunnel, proxy_command=proxy_command, family=family, local_addr=local_addr,
+            client_version=client_version, kex_algs=kex_algs, server_host_key_algs=server_host_key_algs, config=config,
+        ),
+        known_hosts=None,
+        client_keys=None,
+        username='nobody',
+    )
+    connection = await _establish(new_options, flags, sock, before_login=True)
+
+    async with cast(SSHConnection, connection):
+        return connection.get_server_host_key()
+
+
+def _given(**kwargs: object) -> dict[str, object]:
+    """Leave out what was not given."""
+
+    return {name: value for name, value in kwargs.items() if value != () and value != ''}
+
+
+def _require_host_keys(options: SSHServerConnectionOptions) -> None:
+    if not options.server_host_keys:
+        raise ValueError('server_host_keys: a server needs at least one host key')
