@@ -324,12 +324,6 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_size: tuple[int, int] | tuple[int, int, int, int] | None
     term_modes: Mapping[int, int] | None
 
-    @property
-    def default_client_keys(self) -> bool:
-        """Whether `client_keys` are the user's default keys, rather than ones that were given."""
-
-        return not self.is_set('client_keys')
-
     def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
         values.pop('passphrase', None)
 

@@ -376,8 +376,8 @@ def test_default_keys_are_loaded_and_encrypted_ones_left_out(home):
     write_key(home / '.ssh/id_ecdsa', 'ecdsa-sha2-nistp256', passphrase='secret', rounds=1, ignore_few_rounds=True)
 
     assert [pair.public_data for pair in SSHClientConnectionOptions().client_keys] == [plain.public_data]
-    assert SSHClientConnectionOptions().default_client_keys
-    assert not SSHClientConnectionOptions(client_keys=[]).default_client_keys
+    assert not SSHClientConnectionOptions().is_set('client_keys')
+    assert SSHClientConnectionOptions(client_keys=[]).is_set('client_keys')
     assert len(SSHClientConnectionOptions(passphrase='secret').client_keys) == 2
 
 
