@@ -1,3 +1,5 @@
+"""Packet ciphers, one direction each: what other compiled modules may use of them."""
+
 from libc.stdint cimport uint32_t
 
 

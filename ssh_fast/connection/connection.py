@@ -1,15 +1,14 @@
 """The asyncio protocol of a connection: bytes between the event loop and the transport, timers, and the end of it all.
 
 The only file that knows sockets' events. Incoming: `get_buffer` lends the reader's buffer, `buffer_updated` has it
-parsed, and what that made ready to send goes out in one write. Outgoing: the writer wakes the connection once; a flush at
-the end of the loop's pass takes chunk after chunk until nothing waits or the socket is full.
+parsed, and what that made ready to send goes out in one write. Outgoing: the writer wakes the connection once; a flush
+at the end of the loop's pass takes chunk after chunk until nothing waits or the socket is full.
 """
 
 import asyncio
 import itertools
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable
 from typing import Any, Self, TypeVar, cast
 
 from .._packet import PacketReader, PacketWriter
@@ -22,6 +21,7 @@ from ..transport.transport import Transport
 from ..wire import Cursor, encode_boolean, encode_byte, encode_string
 from .keepalive import Keepalive
 from .options import SSHConnectionOptions
+from .questions import Questions
 
 T = TypeVar('T')
 
@@ -65,7 +65,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._in_pass = False
         self._flush_scheduled = False
         self._reading_paused = False
-        self._questions = 0
+        self._questions = Questions(self)
         self._last_flush = 0.0
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -202,7 +202,7 @@ class SSHConnection(asyncio.BufferedProtocol):
     def _balance_reading(self) -> None:
         """Read while no question is open and the peer takes our answers."""
 
-        pause = self._questions > 0 or (self._writer.paused and self._writer.backlog > _MAX_BACKLOG)
+        pause = self._questions.open or (self._writer.paused and self._writer.backlog > _MAX_BACKLOG)
 
         if pause != self._reading_paused and self._socket_transport and not self._socket_transport.is_closing():
             self._reading_paused = pause
@@ -272,7 +272,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         if not self._established.done():
             self._established.set_result(None)
 
-    # --- questions
+    # --- questions and tasks
 
     def ask(
         self,
@@ -282,49 +282,25 @@ class SSHConnection(asyncio.BufferedProtocol):
     ) -> None:
         """Run a question and give its value to `answer`; received messages are held back until then."""
 
-        try:
-            value = question()
-        except Exception as exc:
-            if not failed:
-                raise
+        self._questions.ask(question, answer, failed)
 
-            failed(exc)
-            return
+    def hold_messages(self) -> None:
+        """Hand no message on: a question is open."""
 
-        if not isawaitable(value):
-            answer(value)
-            return
-
-        self._questions += 1
         self._reader.hold()
         self._balance_reading()
-        self.create_task(self._await_answer(value, answer, failed))
 
-    async def _await_answer(
-        self, value: Awaitable[T], answer: Callable[[T], None], failed: Callable[[Exception], None] | None
-    ) -> None:
-        def settle() -> None:
-            self._questions -= 1
+    def settle_question(self, settle: Callable[[], None]) -> None:
+        """Act on an answer, and after the last one go on with the messages that were held back."""
 
-            if error is None:
-                answer(result)
-            elif failed:
-                failed(error)
-            else:
-                raise error
+        def step() -> None:
+            settle()
 
-            if not self._questions and not self._closing:
+            if not self._questions.open and not self._closing:
                 self._reader.release()
 
-        error: Exception | None = None
-
-        try:
-            result = await value
-        except Exception as exc:
-            error = exc
-
         if not self._closing:
-            self._run(settle)
+            self._run(step)
             self._balance_reading()
 
     def create_task(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -465,8 +441,8 @@ class SSHConnection(asyncio.BufferedProtocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Look up what is known of the connection.
 
-        Names: peername, sockname, socket, username, client_version, server_version, kex_alg, host_key_alg, and send_ and
-        recv_ with cipher, mac and compression.
+        Names: peername, sockname, socket, username, client_version, server_version, kex_alg, host_key_alg, and send_
+        and recv_ with cipher, mac and compression.
         """
 
         if name in self._extra:
@@ -592,7 +568,9 @@ class SSHConnection(asyncio.BufferedProtocol):
     def channel_open_requested(self, channel_type: bytes, cursor: Cursor) -> Any:
         """Refuse the channels that nobody asked for."""
 
-        raise ChannelOpenError(OPEN_UNKNOWN_CHANNEL_TYPE, f'Unknown channel type {printable(channel_type.decode(errors="replace"), 64)}')
+        name = printable(channel_type.decode(errors='replace'), 64)
+
+        raise ChannelOpenError(OPEN_UNKNOWN_CHANNEL_TYPE, f'Unknown channel type {name}')
 
 
 _ALGORITHM_NAMES = frozenset(

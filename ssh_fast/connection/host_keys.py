@@ -73,8 +73,9 @@ class HostKeyPolicy:
 def order_algorithms(offered: Sequence[bytes], known: Sequence[bytes], explicit: bool) -> tuple[bytes, ...]:
     """Put the algorithms of the keys that are known first, so that a server with several keys shows a known one.
 
-    A list that the user gave stays as it is. What is known decides only the order: a key of another type is then refused
-    for what it is, rather than for want of an algorithm (CVE-2020-14145 tells why the order matters to an attacker).
+    A list that the user gave stays as it is. What is known decides only the order: a key of another type is then
+    refused for what it is, rather than for want of an algorithm. An observer can tell from the order whether a key is
+    known, as with OpenSSH (CVE-2020-14145).
     """
 
     if explicit or not known:

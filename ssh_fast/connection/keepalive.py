@@ -90,7 +90,7 @@ class Keepalive:
 
             if self._missed > self._count_max:
                 self._host.fail(
-                    ConnectionLost(f'Expected a sign of life within {self._interval:g} s, got none {self._missed} times')
+                    ConnectionLost(f'Expected a sign of life within {self._interval:g} s, got {self._missed} silences')
                 )
                 return
 

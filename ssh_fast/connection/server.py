@@ -146,7 +146,7 @@ class SSHServerConnection(SSHConnection):
         return self._key_options.get(option, default)
 
     def check_key_permission(self, permission: str) -> bool:
-        """Return whether authorized_keys leaves a permission: pty, agent-forwarding, port-forwarding, X11-forwarding."""
+        """Return whether the key leaves a permission: pty, agent-forwarding, port-forwarding, X11-forwarding."""
 
         return not self._key_options.get(f'no-{permission}', False)
 

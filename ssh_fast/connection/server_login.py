@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
 from ..keys.key import SSHKey
