@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from .. import constants as c
 from ..wire import encode_string
 from .attrs import SFTPAttrs, SFTPName
-from .errors import SFTPError, SFTPNoSuchFile, SFTPNoSuchPath, SFTPNotADirectory, SFTPPermissionDenied
+from .errors import SFTPBadMessage, SFTPError, SFTPNoSuchFile, SFTPNoSuchPath, SFTPNotADirectory, SFTPPermissionDenied
 from .listing import MAX_DEPTH, check_name, list_directory
 from .requests import SFTPClientSession
 
@@ -29,7 +29,7 @@ async def glob_remote(session: SFTPClientSession, pattern: bytes, cwd: bytes | N
     parts = [part for part in pattern.split(b'/') if part]
     found: dict[bytes, SFTPName] = {}
 
-    async for name in walk.matches(base, parts, 0):
+    async for name in walk.matches(base, parts):
         assert isinstance(name.filename, bytes)
         found.setdefault(name.filename, name)
 
@@ -58,7 +58,7 @@ class _Walk:
     def _wire(self, path: bytes) -> bytes:
         return posixpath.join(self._cwd, path) if self._cwd is not None else path or b'.'
 
-    async def matches(self, base: bytes, parts: list[bytes], depth: int) -> AsyncIterator[SFTPName]:
+    async def matches(self, base: bytes, parts: list[bytes]) -> AsyncIterator[SFTPName]:
         """Yield what matches the parts below a base."""
 
         if not parts:
@@ -67,13 +67,13 @@ class _Walk:
         part, rest = parts[0], parts[1:]
 
         if part == b'**':
-            async for name in self._any_depth(base, rest, depth):
+            async for name in self._any_depth(base, rest):
                 yield name
         elif not _MAGIC.search(part):
             path = base + part
 
             if rest:
-                async for name in self.matches(path + b'/', rest, depth):
+                async for name in self.matches(path + b'/', rest):
                     yield name
             else:
                 attrs = await self._attrs(path)
@@ -95,31 +95,35 @@ class _Walk:
                 if not rest:
                     yield SFTPName(base + filename, attrs=name.attrs)
                 elif name.attrs.type not in (c.FILEXFER_TYPE_REGULAR, c.FILEXFER_TYPE_SPECIAL):
-                    async for deeper in self.matches(base + filename + b'/', rest, depth):
+                    async for deeper in self.matches(base + filename + b'/', rest):
                         yield deeper
 
-    async def _any_depth(self, base: bytes, rest: list[bytes], depth: int) -> AsyncIterator[SFTPName]:
+    async def _any_depth(self, base: bytes, rest: list[bytes]) -> AsyncIterator[SFTPName]:
         """Yield what matches the rest below a base or any directory below it; without a rest, everything there is."""
 
-        if rest:
-            async for name in self.matches(base, rest, depth):
-                yield name
+        waiting = [(base, 0)]
 
-        if depth > MAX_DEPTH:
-            return
+        while waiting:
+            base, depth = waiting.pop()
 
-        async for name in self._entries(base):
-            filename = check_name(name.filename)
+            if depth > MAX_DEPTH:
+                raise SFTPBadMessage(f'Directories are nested deeper than {MAX_DEPTH}')
 
-            if filename.startswith(b'.'):
-                continue
+            if rest:
+                async for name in self.matches(base, rest):
+                    yield name
 
-            if not rest:
-                yield SFTPName(base + filename, attrs=name.attrs)
+            async for name in self._entries(base):
+                filename = check_name(name.filename)
 
-            if name.attrs.type == c.FILEXFER_TYPE_DIRECTORY:
-                async for deeper in self._any_depth(base + filename + b'/', rest, depth + 1):
-                    yield deeper
+                if filename.startswith(b'.'):
+                    continue
+
+                if not rest:
+                    yield SFTPName(base + filename, attrs=name.attrs)
+
+                if name.attrs.type == c.FILEXFER_TYPE_DIRECTORY:
+                    waiting.append((base + filename + b'/', depth + 1))
 
     async def _entries(self, base: bytes) -> AsyncIterator[SFTPName]:
         """Yield a directory's entries; one that is not there, not a directory or not readable has none."""

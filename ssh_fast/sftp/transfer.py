@@ -38,6 +38,9 @@ _FILES = 32
 _LARGE_FILES = 2
 _LARGE = 1 << 20
 
+# So many directories are entered below each other before a task of its own goes on.
+_LEVELS = 32
+
 
 @dataclass(slots=True)
 class CopyOptions:
@@ -205,8 +208,14 @@ class Copy(Generic[_D]):
         """Copy one source, whatever it is; files are only started."""
 
         with _Reported(self, source, self.target.path_of(place)):
-            if attrs is None or attrs.type in (c.FILEXFER_TYPE_UNKNOWN, c.FILEXFER_TYPE_SYMLINK):
-                attrs = await self._source.attrs(source, self.options.follow_symlinks)
+            follow = self.options.follow_symlinks
+
+            if (
+                attrs is None
+                or attrs.type == c.FILEXFER_TYPE_UNKNOWN
+                or (follow and attrs.type == c.FILEXFER_TYPE_SYMLINK)
+            ):
+                attrs = await self._source.attrs(source, follow)
 
             if attrs.type == c.FILEXFER_TYPE_DIRECTORY:
                 if not self.options.recurse:
@@ -243,7 +252,10 @@ class Copy(Generic[_D]):
                         await self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
 
                 for name, entry in directories:
-                    await self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+                    deeper = self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+
+                    # A task begins with an empty stack, where the interpreter's would not be deep enough.
+                    await (asyncio.create_task(deeper) if depth % _LEVELS == _LEVELS - 1 else deeper)
 
             # All that is in a directory has been copied before its times are set.
             await self._together(entries)

@@ -65,6 +65,9 @@ class ScriptedServer(SSHServerSession[bytes]):
     def connection_made(self, chan: Any) -> None:
         self.chan = chan
 
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return subsystem == 'sftp'
+
     def data_received(self, data: bytes, datatype: int | None) -> None:
         self._buffer += data
 
