@@ -152,6 +152,29 @@ def test_host_key_question_holds_everything() -> None:
     pipe.pump().check()
 
 
+def test_host_key_question_does_not_count_as_the_peers_time() -> None:
+    pipe = make_pipe(**FAST)
+    pipe.client.host.accept_host_key = False
+    kept = bytearray()
+
+    def keep_newkeys(data: bytes) -> bytes:
+        line, end, rest = data.rpartition(b'\r\n') if data.startswith(b'SSH-') else (b'', b'', data)
+        first = PacketFactory.split(rest)[:1]
+        kept.extend(rest[sum(map(len, first)) :])
+        return line + end + b''.join(first)
+
+    pipe.on_server_bytes = keep_newkeys
+    pipe.start().check()
+    assert pipe.client.transport.reader.held
+    pipe.client.transport.host_key_accepted()
+    pipe.client.transport.pass_ended(10_000.0)
+    assert pipe.client.transport.kex_running
+    with pytest.raises(KeyExchangeFailed, match='120 seconds'):
+        pipe.client.transport.pass_ended(10_120.0)
+    pipe.client.feed(bytes(kept))
+    assert pipe.client.host.exchanges == [True]
+
+
 def test_host_key_refused() -> None:
     pipe = make_pipe(**FAST)
     pipe.client.host.accept_host_key = False
