@@ -817,6 +817,21 @@ async def test_flow_control_by_xon_and_xoff():
     assert session.calls[-1] == ('xon', True)
 
 
+async def test_nothing_reaches_a_session_while_its_close_waits_behind_data():
+    pair = Pair()
+    chan, session, server_chan, server = await start(pair, window=1000)
+    server_chan.pause_reading()
+    chan.write(b'x' * 3000)
+    chan.close()
+    server_chan.write(b'late')
+    await settle()
+    assert 'data' not in session.calls and not chan._closed.is_set()
+
+    server_chan.resume_reading()
+    await chan.wait_closed()
+    assert sum(map(len, server.data)) == 3000 and 'data' not in session.calls
+
+
 async def test_nothing_that_a_server_sends_after_our_close_reaches_the_session():
     pair = Pair()
     chan, session, server_chan, _ = await start(pair)
