@@ -1,0 +1,1 @@
+"""The measurements: see README.md in this folder."""
