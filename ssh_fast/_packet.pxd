@@ -35,7 +35,7 @@ cdef class PacketReader:
     cdef Py_ssize_t _start
     cdef Py_ssize_t _end
     cdef Py_ssize_t _offered
-    cdef int _small_reads
+    cdef uint64_t _idle_since
     cdef bint _grow
     # the packet being received
     cdef OpeningCipher _cipher
@@ -78,6 +78,7 @@ cdef class PacketWriter:
     cdef unsigned char *_base
     cdef Py_ssize_t _capacity
     cdef Py_ssize_t _used
+    cdef uint64_t _idle_since
     # a payload on its way into the compressor
     cdef object _scratch
     cdef SealingCipher _cipher

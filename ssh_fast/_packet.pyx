@@ -41,7 +41,6 @@ cdef enum:
     MAX_HELD = 2 * 1024 * 1024          # received while held: more is a peer that ignores TCP's own window
     MIN_BUFFER = 16 * 1024
     MAX_BUFFER = 1024 * 1024
-    SMALL_READS_TO_SHRINK = 8
 
     CHUNK_SIZE = 512 * 1024             # one write of about this size a pass
     MIN_CHUNK = 4 * 1024
@@ -114,12 +113,6 @@ cdef class PacketReader:
         if self._start == self._end:
             self._start = self._end = 0
 
-            if self._small_reads >= SMALL_READS_TO_SHRINK and self._capacity > MIN_BUFFER:
-                free(self._data)
-                self._data = NULL
-                self._capacity = 0
-                self._small_reads = 0
-
         if self._grow and self._capacity < MAX_BUFFER:
             self._make_room(min(self._capacity * 4, MAX_BUFFER) - (self._end - self._start))
         else:
@@ -143,7 +136,6 @@ cdef class PacketReader:
 
         self._end += size
         self._grow = size == self._offered
-        self._small_reads = 0 if size > self._capacity // 16 else self._small_reads + 1
         self._offered = 0
         self._parse()
 
@@ -177,6 +169,16 @@ cdef class PacketReader:
 
         if not self._parsing:
             self._parse()
+
+    def release_idle(self):
+        """Keep no large buffer if nothing was received since the last call."""
+
+        if self._idle_since == self.total_packets and self._start == self._end and self._capacity > MIN_BUFFER:
+            free(self._data)
+            self._data = NULL
+            self._start = self._end = self._capacity = self._offered = 0
+
+        self._idle_since = self.total_packets
 
     # --- set-up
 
@@ -505,14 +507,18 @@ cdef class PacketWriter:
 
         view = memoryview(self._chunk)[:self._used]
 
-        if self._used <= SMALL_CHUNK < self._capacity:
-            # A burst is over: an idle connection keeps no large chunk.
-            self._chunk = None
-            self._capacity = 0
-
         self._used = 0
 
         return view
+
+    def release_idle(self):
+        """Keep no large chunk if nothing was sent since the last call."""
+
+        if self._idle_since == self.total_packets and not self._used and self._capacity > SMALL_CHUNK:
+            self._chunk = None
+            self._capacity = 0
+
+        self._idle_since = self.total_packets
 
     @property
     def backlog(self):

@@ -68,6 +68,7 @@ class ClientLogin:
             peer_sig_algs,
             encrypted=encrypted,
             signature_algs=options.signature_algs,
+            sign_at_once=options.is_set('client_keys') and len(options.client_keys) == 1,
             disable_trivial_auth=options.disable_trivial_auth,
             utf8_decode_errors=options.utf8_decode_errors,
         )

@@ -524,6 +524,10 @@ class SSHConnection(asyncio.BufferedProtocol):
     def _tick(self) -> None:
         self._run(lambda: None)
 
+        if not self._in_pass:
+            self._reader.release_idle()
+            self._writer.release_idle()
+
         if not self._closing:
             self._tick_timer = self._loop.call_later(self._tick_after, self._tick)
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
+from ..errors import PermissionDenied
 from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
 from ..keys.key import SSHKey
 from ..logging import ContextLogger
@@ -56,6 +57,7 @@ class ServerLogin:
         self._owner = owner
         self._options = options
         self._authorized_keys = options.authorized_client_keys
+        self._key_options: dict[bytes, Mapping[str, Any]] = {}
         self._auth = ServerAuth(
             self,
             session_id,
@@ -97,12 +99,18 @@ class ServerLogin:
             self._authorized_keys = read_authorized_keys(authorized_keys)
 
     def key_options(self) -> Mapping[str, Any]:
-        """Return the options that authorized_keys puts on the key that was proven, all of them if there are several."""
+        """Return the options that authorized_keys put on the proven keys when it admitted them.
+
+        Raises:
+          PermissionDenied: several keys were proven, and their options contradict each other
+        """
 
         merged: dict[str, Any] = {}
 
         for key in self._auth.accepted_keys:
-            merged.update(self._match(key) or {})
+            for name, value in self._key_options.get(key.public_data, {}).items():
+                if merged.setdefault(name, value) != value:
+                    raise PermissionDenied(f'The keys of this login have different values of the option {name}')
 
         return merged
 
@@ -162,7 +170,11 @@ class ServerLogin:
     def validate_public_key(self, username: str, key: SSHKey) -> bool | Awaitable[bool]:
         """Look the key up, or ask the owner."""
 
-        if self._match(key) is not None:
+        options = self._match(key)
+
+        if options is not None:
+            # Kept: what admits the key restricts it, even if the line expires or the list changes meanwhile.
+            self._key_options[key.public_data] = options
             return True
 
         return self._owner.public_key_auth_supported() and self._owner.validate_public_key(username, key)

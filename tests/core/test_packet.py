@@ -371,7 +371,7 @@ def test_a_held_reader_takes_a_bounded_amount() -> None:
             received.reader.feed(bytes(100_000))
 
 
-def test_the_receive_buffer_grows_under_load_and_shrinks_again() -> None:
+def test_the_receive_buffer_grows_under_load_and_is_released_when_idle() -> None:
     packet_writer, received = writer(), receiver()
     assert len(received.reader.get_buffer(-1)) == 16 * 1024
 
@@ -391,14 +391,23 @@ def test_the_receive_buffer_grows_under_load_and_shrinks_again() -> None:
 
     assert 512 * 1024 < max(sizes) <= 1024 * 1024
 
-    for _ in range(20):
-        packet_writer.send_packet(b'\x02small')
-        small = stream(packet_writer)
-        buffer = received.reader.get_buffer(-1)
-        buffer[: len(small)] = small
-        received.reader.buffer_updated(len(small))
-
+    received.reader.release_idle()
+    assert len(received.reader.get_buffer(-1)) >= max(sizes)
+    received.reader.release_idle()
     assert len(received.reader.get_buffer(-1)) == 16 * 1024
+
+
+def test_a_received_part_survives_an_idle_time() -> None:
+    packet_writer, received = writer(), receiver()
+    packet_writer.send_packet(b'\x02' + bytes(50_000))
+    data = stream(packet_writer)
+    received.reader.feed(data[:30_000])
+
+    for _ in range(3):
+        received.reader.release_idle()
+
+    received.reader.feed(data[30_000:])
+    assert received.payloads == [b'\x02' + bytes(50_000)]
 
 
 def test_buffer_updated_refuses_more_than_was_lent() -> None:
