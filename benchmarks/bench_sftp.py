@@ -7,7 +7,6 @@ arrived is compared by SHA-256 afterwards. A measurement during which the rest o
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.conditions import conditions
+from benchmarks.files import blank, default_folder, digest, make_source, parse_size
 from benchmarks.measure import GIB, MIB, Meter, Usage, peak_memory, process_tree
 from benchmarks.peers import ROOT, Client, Keys, PeerFailed, Server, missing, start_client, start_server
 
@@ -103,11 +103,6 @@ class WrongContent(Exception):
     """What arrived is not what was sent."""
 
 
-def digest(path: Path) -> str:
-    with path.open('rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest()
-
-
 class Bench:
     """The files, keys and tools of a run, in one folder that is removed at its end."""
 
@@ -121,29 +116,12 @@ class Bench:
     def _source(self, size: int) -> tuple[Path, str]:
         if size not in self._sources:
             path = self._folder / f'source.{size}'
-
-            with path.open('wb') as stream:
-                for begin in range(0, size, MIB):
-                    stream.write(os.urandom(min(MIB, size - begin)))
-
-            self._sources[size] = path, digest(path)
+            self._sources[size] = path, make_source(path, size)
 
         return self._sources[size]
 
-    def blank_target(self, size: int) -> None:
-        """Overwrite the target with zeros, so that it exists and holds nothing of an earlier round."""
-
-        with open(self._target, 'r+b' if self._target.exists() else 'w+b', buffering=0) as stream:
-            zeros = bytes(MIB)
-
-            for begin in range(0, size, MIB):
-                stream.write(zeros[: min(MIB, size - begin)])
-
-            stream.truncate(size)
-
     def measure(self, job: Job, number: int) -> Measurement:
         _, expected = self._source(job.size)
-        self.blank_target(job.size)
         measurement = (self._measure_limit if job.pair in LIMITS else self._measure_pair)(job, number)
 
         if (arrived := digest(self._target)) != expected:
@@ -153,9 +131,10 @@ class Bench:
 
     @contextlib.contextmanager
     def connected(self, job: Job) -> Iterator[tuple[Server, Client, Callable[[], None]]]:
-        """Give a server, a client connected to it, and the call that makes the transfer."""
+        """Give a server, a client connected to it, and the call that makes the transfer over a blank file."""
 
         source, _ = self._source(job.size)
+        blank(self._target, job.size)
         remote, local = (source, self._target) if job.direction == 'get' else (self._target, source)
         near, far = (ENDS[name] for name in job.pair.split('-'))
         options = (job.cipher, SUITES[job.cipher], near.loop)
@@ -181,11 +160,13 @@ class Bench:
 
     def _measure_limit(self, job: Job, number: int) -> Measurement:
         source, _ = self._source(job.size)
+        blank(self._target, job.size)
         cipher = job.cipher + (f'+{SUITES[job.cipher]}' if SUITES[job.cipher] else '')
-        command = [str(self._build_limit()), job.direction, '-s', str(source), '-t', str(self._target), '-c', cipher, '-j']
+        files = ['-s', str(source), '-t', str(self._target)]
+        command = [str(self._build_limit()), job.direction, *files, '-c', cipher, '-p', str(LIMITS[job.pair]), '-j']
         meter = Meter()
         meter.start()
-        run = subprocess.run([*command, '-p', str(LIMITS[job.pair])], capture_output=True, text=True)
+        run = subprocess.run(command, capture_output=True, text=True)
         usage = meter.stop()
 
         if run.returncode:
@@ -229,26 +210,6 @@ class Bench:
                 raise PeerFailed(f'limit.c does not build:\n{run.stderr}')
 
         return self._limit
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size like 64M, 1G or 4096 means."""
-
-    unit = {'K': 1 << 10, 'M': MIB, 'G': GIB}.get(text[-1:].upper())
-    number = text[:-1] if unit else text
-
-    if not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise argparse.ArgumentTypeError(f'{text!r} is no size: expected a number of bytes, or one with K, M or G')
-
-    return int(number) * (unit or 1)
-
-
-def default_folder() -> Path:
-    """Return a folder in memory if the system has one, else that of temporary files."""
-
-    shared = Path('/dev/shm')
-
-    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def parse_pair(text: str) -> str:

@@ -112,6 +112,14 @@ class Program:
     def hear(self, pattern: str, timeout: float) -> re.Match[str]:
         """Wait for a line that matches the pattern wholly; other lines are passed over."""
 
+        if heard := self.hear_within(pattern, timeout):
+            return heard
+
+        raise self.fail(f'did not say {pattern!r} within {timeout:.0f} s')
+
+    def hear_within(self, pattern: str, timeout: float) -> re.Match[str] | None:
+        """Wait as `hear` does, but give None if it did not come in time."""
+
         assert self.process.stdout
         deadline = time.monotonic() + timeout
 
@@ -129,7 +137,7 @@ class Program:
             left = deadline - time.monotonic()
 
             if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise self.fail(f'did not say {pattern!r} within {timeout:.0f} s')
+                return None
 
             data = os.read(self.process.stdout.fileno(), 65536)
 
@@ -230,8 +238,10 @@ class OpenSSHServer(Server):
             raise PeerFailed('OpenSSH server: there is no sshd')
 
         # It insists on this folder if root starts it; its service makes it at boot.
-        if os.geteuid() == 0:
-            Path('/run/sshd').mkdir(mode=0o755, exist_ok=True)
+        self._made = Path('/run/sshd') if os.geteuid() == 0 and not os.path.exists('/run/sshd') else None
+
+        if self._made:
+            self._made.mkdir(mode=0o755)
 
         with socket.create_server(('127.0.0.1', 0)) as free:
             self.port = free.getsockname()[1]
@@ -254,16 +264,34 @@ class OpenSSHServer(Server):
 
             time.sleep(0.01)
 
+    def end(self) -> None:
+        super().end()
+
+        if self._made:
+            with contextlib.suppress(OSError):
+                self._made.rmdir()
+
 
 # --- clients
 
 class Client(Program):
     """A client that is connected to a server and has its SFTP session."""
 
-    def transfer(self, direction: str, remote: Path, local: Path) -> None:
-        """Make one `get` or `put` over an existing file, and wait for its end."""
+    def begin(self, direction: str, remote: Path, local: Path) -> None:
+        """Begin one `get` or `put`."""
 
         raise NotImplementedError
+
+    def done(self, timeout: float) -> bool:
+        """Wait for the end of what was begun; False if it did not come within `timeout` seconds."""
+
+        return self.hear_within('done', timeout) is not None
+
+    def transfer(self, direction: str, remote: Path, local: Path) -> None:
+        """Make one `get` or `put`, and wait for its end."""
+
+        self.begin(direction, remote, local)
+        self.hear('done', TRANSFER_TIMEOUT)
 
 
 class LibraryClient(Client):
@@ -300,9 +328,8 @@ class LibraryClient(Client):
             self.end()
             raise
 
-    def transfer(self, direction: str, remote: Path, local: Path) -> None:
+    def begin(self, direction: str, remote: Path, local: Path) -> None:
         self.say(json.dumps({'direction': direction, 'remote': str(remote), 'local': str(local)}))
-        self.hear('done', TRANSFER_TIMEOUT)
 
 
 class OpenSSHClient(Client):
@@ -333,11 +360,10 @@ class OpenSSHClient(Client):
             self.end()
             raise
 
-    def transfer(self, direction: str, remote: Path, local: Path) -> None:
+    def begin(self, direction: str, remote: Path, local: Path) -> None:
         names = [remote, local] if direction == 'get' else [local, remote]
         self.say(f'{direction} {shlex.join(map(str, names))}')
         self.say('!echo done')
-        self.hear('done', TRANSFER_TIMEOUT)
 
 
 # --- what there is

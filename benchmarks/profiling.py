@@ -63,8 +63,6 @@ def _read(data: Path) -> list[tuple[int, str, str]]:
 
 
 def _profile(bench: Bench, job: Job, data: Path) -> bool:
-    bench.blank_target(job.size)
-
     with bench.connected(job) as (server, client, transfer):
         ends: dict[str, Program] = {'client': client, 'server': server}
         trees = {side: [process.pid for process in process_tree(end.pid)] for side, end in ends.items()}
