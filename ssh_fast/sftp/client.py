@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .. import constants as c
+from ..opening import Opening
 from ..wire import encode_string, encode_uint32, encode_uint64
 from .attrs import SFTPAttrs, SFTPLimits, SFTPName, SFTPVFSAttrs, nanoseconds, owner_attrs, time_attrs
 from .download import copy_remote_to_local
@@ -17,7 +18,7 @@ from .errors import (
     SFTPNotADirectory,
     SFTPOpUnsupported,
 )
-from .file import SFTPClientFile, SFTPClientFileOpening, mode_to_pflags
+from .file import SFTPClientFile, mode_to_pflags
 from .glob import glob_local, glob_remote
 from .listing import list_directory, make_directories, remove_tree
 from .paths import RemotePaths, SFTPPath, SFTPPaths, as_list, is_list, local_path
@@ -171,7 +172,7 @@ class SFTPClient:
         errors: str = 'strict',
         block_size: int | None = -1,
         max_requests: int = -1,
-    ) -> SFTPClientFileOpening:
+    ) -> Opening[SFTPClientFile]:
         """Open a file with a mode as of Python's `open`, or FXF_ flags; await this or use it as a context manager.
 
         Text is encoded as `encoding`; None, or `b` in the mode, is a file of bytes. `attrs` are those of a file that is
@@ -193,7 +194,7 @@ class SFTPClient:
 
             return SFTPClientFile(self._session, handle, appending, encoding, errors, block_size, max_requests)
 
-        return SFTPClientFileOpening(opening)
+        return Opening(opening())
 
     # --- attributes
 
@@ -438,9 +439,7 @@ class SFTPClient:
 
     # --- patterns
 
-    async def glob(
-        self, patterns: SFTPPaths, error_handler: ErrorHandler = None
-    ) -> Sequence[bytes | str]:
+    async def glob(self, patterns: SFTPPaths, error_handler: ErrorHandler = None) -> Sequence[bytes | str]:
         """Return the paths that match shell patterns with `*`, `?`, `[...]` and `**`; SFTPNoSuchFile if none does."""
 
         return [name.filename for name in await self.glob_sftpname(patterns, error_handler)]

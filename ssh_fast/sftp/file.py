@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,7 +68,12 @@ class SFTPClientFile:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except SFTPError:
+            # The error that ended the context says more than that its file could not be closed either.
+            if exc is None:
+                raise
 
     @property
     def handle(self) -> bytes:
@@ -301,33 +306,3 @@ class SFTPClientFile:
         if self._handle is not None:
             handle, self._handle = self._handle, None
             await self._session.close_handle(handle)
-
-
-class SFTPClientFileOpening:
-    """What `SFTPClient.open` returns: await it for the file, or use it as the context that closes the file."""
-
-    def __init__(self, opening: Callable[[], Coroutine[Any, Any, SFTPClientFile]]) -> None:
-        self._opening = opening
-        self._file: SFTPClientFile | None = None
-
-    def __await__(self) -> Generator[Any, None, SFTPClientFile]:
-        file: SFTPClientFile = yield from self._opening().__await__()
-
-        return file
-
-    async def __aenter__(self) -> SFTPClientFile:
-        self._file = await self
-
-        return self._file
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-
-        try:
-            await self._file.close()
-        except SFTPError:
-            # The error that ended the context says more than that its file could not be closed either.
-            if exc is None:
-                raise

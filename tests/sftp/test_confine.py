@@ -202,7 +202,7 @@ def test_a_directory_swapped_for_a_link_is_not_followed(outside: Path, monkeypat
 
 
 NAMES = st.lists(st.sampled_from(
-    [b'..', b'.', b'', b'sub', b'deep', b'abs', b'rel', b'up', b'chain', b'root', b'secret', b'file', b'sibling', b'\xff']
+    [b'..', b'.', b'', b'sub', b'deep', b'abs', b'rel', b'up', b'chain', b'root', b'secret', b'file', b'\xff']
 ), max_size=12)
 
 
@@ -271,7 +271,8 @@ def test_files_that_are_not_served(server: SFTPServer, outside: Path) -> None:
 
 def test_attributes_of_a_place(server: SFTPServer, outside: Path) -> None:
     path = outside / 'jail' / 'file'
-    server.setstat(b'/file', SFTPAttrs(size=3, uid=os.getuid(), gid=os.getgid(), permissions=0o100601, atime=5, mtime=6))
+    attrs = SFTPAttrs(size=3, uid=os.getuid(), gid=os.getgid(), permissions=0o100601, atime=5, mtime=6)
+    server.setstat(b'/file', attrs)
     result = path.stat()
     assert (result.st_size, stat.S_IMODE(result.st_mode), result.st_atime, result.st_mtime) == (3, 0o601, 5, 6)
     server.lsetstat(b'/root', SFTPAttrs(atime_ns=7 * 10**9, mtime_ns=8 * 10**9))

@@ -235,7 +235,8 @@ async def test_handles(tmp_path: Path) -> None:
     directory = Cursor((await client.ask(FXP_OPENDIR, encode_string(b'/')))[1]).string()
     assert handle != theirs and 0 < len(handle) <= 256
     forged = [
-        b'', b'\0', handle[:-1], handle + b'\0', theirs, b'h' * 257, b'h' * 65536, handle[:-1] + b'\x7f', directory[::-1]
+        b'', b'\0', handle[:-1], handle + b'\0', theirs, b'h' * 257, b'h' * 65536, handle[:-1] + b'\x7f',
+        directory[::-1],
     ]
 
     for bad in forged:
@@ -356,10 +357,7 @@ def test_any_bytes_are_answered(tmp_path: Path, requests: list[tuple[int, bytes]
 ])
 async def test_a_wrong_beginning_ends_the_session(tmp_path: Path, first: bytes) -> None:
     pair = Pair()
-    sessions: list[SFTPServerSession] = []
-    serve(pair, SSHServerSession, subsystems={
-        'sftp': lambda chan: sessions.append(SFTPServerSession(rooted(tmp_path))) or sessions[-1]  # type: ignore
-    })
+    serve(pair, SSHServerSession, subsystems={'sftp': lambda chan: SFTPServerSession(rooted(tmp_path))})
     client = await client_channel(pair).create(RawClient, subsystem='sftp')
     assert isinstance(client, RawClient)
     client.chan.write(first)
