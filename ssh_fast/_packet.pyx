@@ -485,16 +485,18 @@ cdef class PacketWriter:
     def take_chunk(self):
         """Let the waiting flows fill the chunk, each in turn, and give it away; None if there is nothing to send.
 
+        Only after None does the writer wake its owner again, unless it is None because the writer is paused.
         The memory is the caller's until the view and everything made from it is gone.
         """
 
         cdef Flow flow
         cdef Py_ssize_t turns
 
-        self._awake = False
-
         if self.paused:
             return None
+
+        # Nobody is woken for what becomes ready while the owner takes: it asks again until there is nothing.
+        self._awake = True
 
         if not self.blocked:
             while self._ready and self._used < CHUNK_SIZE:
@@ -503,6 +505,7 @@ cdef class PacketWriter:
                 flow.lay(QUANTUM)
 
         if not self._used:
+            self._awake = False
             return None
 
         view = memoryview(self._chunk)[:self._used]

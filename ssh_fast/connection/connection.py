@@ -164,7 +164,11 @@ class SSHConnection(asyncio.BufferedProtocol):
     # --- sending
 
     def _wake(self) -> None:
-        if not self._in_pass and not self._flush_scheduled:
+        if not self._in_pass:
+            self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_later)
 
@@ -193,7 +197,7 @@ class SSHConnection(asyncio.BufferedProtocol):
                 self._last_flush = self._loop.time()
                 self._ssh.pass_ended(self._last_flush)
             else:
-                self._wake()
+                self._schedule_flush()
         except Exception as exc:
             self.fail(exc)
 

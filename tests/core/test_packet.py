@@ -434,13 +434,17 @@ def test_a_chunk_that_was_given_away_never_changes() -> None:
     assert all(bytes(chunk) == copy for chunk, copy in kept)
 
 
-def test_the_writer_wakes_its_owner_once_until_the_chunk_is_taken() -> None:
+def test_the_writer_wakes_its_owner_once_until_everything_is_taken() -> None:
     wakes: list[int] = []
     packet_writer = PacketWriter(lambda: wakes.append(1))
     packet_writer.send_packet(b'\x02')
     packet_writer.send_packet(b'\x02')
     assert len(wakes) == 1
-    packet_writer.take_chunk()
+    assert packet_writer.take_chunk() is not None
+    packet_writer.send_packet(b'\x02')
+    assert len(wakes) == 1
+    assert packet_writer.take_chunk() is not None
+    assert packet_writer.take_chunk() is None
     packet_writer.send_packet(b'\x02')
     assert len(wakes) == 2
 
