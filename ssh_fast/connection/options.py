@@ -94,10 +94,6 @@ _SERVER: dict[str, Option] = {
     'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
-    'line_editor': Option(prepare.boolean, True),
-    'line_echo': Option(prepare.boolean, True),
-    'line_history': Option(prepare.integer(0), 1000),
-    'max_line_length': Option(prepare.integer(1), 1024),
     'process_factory': Option(prepare.function),
     'session_factory': Option(prepare.function),
     'sftp_factory': Option(prepare.sftp_factory),
@@ -165,6 +161,10 @@ _UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
     'trust_client_host': (False,),
     'rdns_lookup': (False,),
     'allow_scp': (False,),
+    'line_editor': (False,),
+    'line_echo': (False,),
+    'line_history': (0,),
+    'max_line_length': (),
 }
 
 _ALGORITHM_KINDS = {
@@ -380,10 +380,6 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     max_auth_tries: int
     banner: str | None
     allow_pty: bool
-    line_editor: bool
-    line_echo: bool
-    line_history: int
-    max_line_length: int
     process_factory: Callable[..., Any] | None
     session_factory: Callable[..., Any] | None
     sftp_factory: Callable[..., Any] | bool | None

@@ -113,6 +113,7 @@ UNSUPPORTED_SERVER = {
     'trust_client_host': True, 'gss_host': 'h', 'gss_kex': True, 'x11_forwarding': True, 'agent_forwarding': True,
     'rdns_lookup': True, 'allow_scp': True, 'config': ['sshd_config'], 'x509_purposes': 'secureShellServer',
     'username': 'u', 'client_host': 'h', 'client_addr': '::1', 'accept_addr': '::', 'accept_port': 22,
+    'line_editor': True, 'line_echo': True, 'line_history': 1000, 'max_line_length': 1024,
 }  # fmt: skip
 
 
@@ -301,7 +302,7 @@ def test_bad_client_values_are_refused_by_name(name, value):
     [
         ('sftp_version', 4), ('sftp_version', 6), ('auth_methods', 'publickey'), ('auth_methods', ['hostbased']),
         ('auth_methods', [[]]), ('auth_methods', [5]), ('auth_methods', 5), ('authorized_client_keys', 5),
-        ('authorized_client_keys', [5]), ('banner', b'x'), ('line_history', -1), ('session_factory', 5),
+        ('authorized_client_keys', [5]), ('banner', b'x'), ('session_factory', 5),
         ('sftp_factory', 5), ('allow_pty', None), ('max_auth_tries', 0), ('server_host_keys', 5),
     ],
 )  # fmt: skip
