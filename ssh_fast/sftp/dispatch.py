@@ -103,10 +103,14 @@ class Dispatcher:
 
     Requests on one open file or directory are done one after another. Requests on paths that only look are done
     together; those that change something wait for the ones before them, and the ones behind wait for them.
+    `link_first` says that the client sends SYMLINK's paths in the draft's order.
     """
 
-    def __init__(self, server: SFTPServer, assembler: RequestAssembler, handles: HandleTable) -> None:
+    def __init__(
+        self, server: SFTPServer, assembler: RequestAssembler, handles: HandleTable, *, link_first: bool = False
+    ) -> None:
         self._server = server
+        self._link_first = link_first
         self._assembler = assembler
         self._handles = handles
         self._paths = Lane()
@@ -350,7 +354,10 @@ class Dispatcher:
     def _decode_symlink(self, cursor: Cursor) -> Request:
         # OpenSSH sends the target first, where the draft has the link's path; its clients are nearly all there are,
         # and the extensions named in VERSION say that this server goes with them.
-        return self._path_request('symlink', True, _done, cursor.string(), cursor.string())
+        first, second = cursor.string(), cursor.string()
+        target, link = (second, first) if self._link_first else (first, second)
+
+        return self._path_request('symlink', True, _done, target, link)
 
     # --- extensions
 

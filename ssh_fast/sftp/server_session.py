@@ -114,7 +114,9 @@ class SFTPServerSession(SSHServerSession[bytes]):
 
     def _server_made(self, server: SFTPServer) -> None:
         self._server = server
-        self._dispatcher = Dispatcher(server, self._assembler, self._handles)
+        # AsyncSSH's client keeps the draft's order with servers that do not call themselves OpenSSH.
+        link_first = 'AsyncSSH' in self._chan.get_extra_info('client_version', '')
+        self._dispatcher = Dispatcher(server, self._assembler, self._handles, link_first=link_first)
         early, self._early = self._early, []
 
         for message in early:

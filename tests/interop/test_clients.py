@@ -1,6 +1,7 @@
 """Other clients of our server: dbclient, rclone, lftp, psftp, AsyncSSH and paramiko."""
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -225,8 +226,8 @@ async def test_asyncssh_runs_commands(target: Target) -> None:
         result = await connection.run('cat', input=b'text', encoding=None)
         assert (result.exit_status, result.stdout) == (0, b'text')
         assert (await connection.run('exit 3')).exit_status == 3
-        results = await asyncio.gather(*(connection.run(f'exit {number}') for number in range(40)))
-        assert [result.exit_status for result in results] == list(range(40))
+        results = await asyncio.gather(*(connection.run(f'exit {number}') for number in range(10)))
+        assert [result.exit_status for result in results] == list(range(10))
 
 
 # --- paramiko ---------------------------------------------------------------------------------------------------------
@@ -313,8 +314,10 @@ async def test_clients_that_only_look(target: Target) -> None:
         writer.write(greeting)
         if not greeting:
             writer.close()
+        # A server that closes with bytes unread resets the connection.
         async with asyncio.timeout(5):
-            await reader.read() if greeting else None
+            with contextlib.suppress(ConnectionError):
+                await reader.read() if greeting else None
         writer.close()
     async with ssh_fast.connect(**target.connect_options()) as connection:
         assert (await connection.run('cat', input=b'text', encoding=None)).stdout == b'text'

@@ -35,8 +35,14 @@ def rekeying_openssh(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory
 
 
 def check_count(count: int, side: str) -> None:
-    """Each MiB of the file brings new keys, and both sides may want them for the same one, or one each."""
-    assert 12 <= count <= (20 if side != 'both' else 40)
+    """The file is 16 times what one set of keys may take.
+
+    We look once for each piece of half a MiB that we send or receive. OpenSSH looks rarely when it receives; when it
+    sends, it compares the bytes of the next packet with a number of cipher blocks, so that each of our large ones makes
+    it rekey.
+    """
+    least, most = {'ours': (9, 20), 'theirs': (5, 140), 'both': (9, 140)}[side]
+    assert least <= count <= most
 
 
 @sides
@@ -76,7 +82,7 @@ async def test_our_client_with_asyncssh(side: str, key_ring: KeyRing, folder: Pa
         async with ssh_fast.connect(**options) as connection, connection.start_sftp_client() as sftp:
             await sftp.put(str(source), str(there))
             await sftp.get(str(there), str(back))
-            assert rekeys(connection) >= 24
+            assert rekeys(connection) >= 12
     assert digest(there) == digest(back) == digest(source)
 
 
@@ -91,24 +97,24 @@ async def test_our_server_with_asyncssh(side: str, key_ring: KeyRing, folder: Pa
         async with asyncssh.connect(**options) as connection, connection.start_sftp_client() as sftp:
             await sftp.put(str(source), str(there))
             await sftp.get(str(there), str(back))
-    assert rekeys(made[0].conn) >= 24
+    assert rekeys(made[0].conn) >= 12
     assert digest(there) == digest(back) == digest(source)
 
 
 async def test_our_server_with_paramiko(key_ring: KeyRing, folder: Path, tmp_path: Path) -> None:
-    source, there, back = folder / f'f{SIZE}', folder / 'there', folder / 'back'
+    source = make_files(tmp_path, (4 * MIB,)) / f'f{4 * MIB}'
     made, factory = watching()
 
     def work(target: peers.Target) -> None:
         with paramiko_client(target) as client, client.open_sftp() as sftp:
             client.get_transport().packetizer.REKEY_BYTES = MIB
-            sftp.put(str(source), str(there))
-            sftp.get(str(there), str(back))
+            sftp.put(str(source), str(tmp_path / 'there'))
+            sftp.get(str(tmp_path / 'there'), str(tmp_path / 'back'))
 
     async with our_server(key_ring, tmp_path / 'ours', server_factory=factory) as target:
         await run_in_thread(work, target)
-    assert rekeys(made[0].conn) >= 12
-    assert digest(there) == digest(back) == digest(source)
+    assert rekeys(made[0].conn) >= 2
+    assert digest(tmp_path / 'there') == digest(tmp_path / 'back') == digest(source)
 
 
 async def test_keys_age(openssh_server: OpenSSHServer) -> None:

@@ -283,7 +283,9 @@ def expected(state: str, message_type: int, is_client: bool) -> str:
             return 'quiet' if t in (192, 193) else 'fatal'
         return 'unimplemented'
     if t == 5:
-        return 'served' if state == 'keyed' and not is_client else 'fatal'
+        if is_client or state == 'login':
+            return 'fatal'
+        return 'served' if state == 'keyed' else 'quiet'    # asked again: granted again
     if t == 6:
         return 'fatal'
     if t == 7:
