@@ -1,4 +1,4 @@
-"""Logins with real peers, in both roles: every method, several in sequence, agents, banners, and what must be refused."""
+"""Logins with real peers, in both roles: every method, several in sequence, agents, banners, and who stays outside."""
 
 import asyncio
 import contextlib

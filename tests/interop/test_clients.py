@@ -12,7 +12,16 @@ import pytest
 
 import ssh_fast
 from tests.interop import peers
-from tests.interop.ours import BIG, describe_tree, digest, make_files, make_tree, our_server, quick_folder, run_in_thread
+from tests.interop.ours import (
+    BIG,
+    describe_tree,
+    digest,
+    make_files,
+    make_tree,
+    our_server,
+    quick_folder,
+    run_in_thread,
+)
 from tests.interop.paramiko_peer import paramiko_client
 from tests.interop.peers import CommandFailed, KeyRing, Target
 
@@ -207,8 +216,8 @@ async def test_asyncssh_uses_every_operation(target: Target, tmp_path: Path) -> 
         await sftp.chmod('file', 0o600)
         await sftp.utime('file', (1000, 2000))
         await sftp.truncate('renamed', 3)
-        assert (await sftp.stat('file')).mtime == 2000 or await sftp.getsize('file') == 3
-        assert sorted(name for name in await sftp.listdir() if name not in ('.', '..')) == ['a', 'file', 'renamed', 'soft']
+        assert await sftp.getsize('file') == 3
+        assert set(await sftp.listdir()) - {'.', '..'} == {'a', 'file', 'renamed', 'soft'}
         assert (await sftp.statvfs('.')).blocks > 0
         with pytest.raises(asyncssh.SFTPNoSuchFile):
             await sftp.stat('nothing')
@@ -309,7 +318,8 @@ async def test_paramiko_runs_commands(target: Target) -> None:
 
 async def test_clients_that_only_look(target: Target) -> None:
     """Port scanners, and people with telnet: nothing they send keeps the server from serving others."""
-    for greeting in (b'', b'GET / HTTP/1.0\r\n\r\n', b'SSH-2.0-x\r\n' + b'\xff' * 100, b'SSH-1.5-old\r\n', b'\0' * 70000):
+    greetings = b'', b'GET / HTTP/1.0\r\n\r\n', b'SSH-2.0-x\r\n' + b'\xff' * 100, b'SSH-1.5-old\r\n', b'\0' * 70000
+    for greeting in greetings:
         reader, writer = await asyncio.open_connection(target.host, target.port)
         writer.write(greeting)
         if not greeting:

@@ -1,4 +1,4 @@
-"""New keys for every MiB while a file is on its way: wanted by us, by the peer, by both; in both roles and directions."""
+"""New keys for every MiB of a file on its way: wanted by us, by the peer, by both; in both roles and directions."""
 
 import asyncio
 from collections.abc import Iterator

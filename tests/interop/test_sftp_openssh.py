@@ -89,7 +89,8 @@ async def test_plain_rename_does_not_replace(target: Target, there: Path) -> Non
 
 async def test_links(target: Target, there: Path) -> None:
     (there / 'file').write_text('text')
-    await run(target, f'symlink file {there}/soft', f'ln -s {there}/file {there}/soft2', f'ln {there}/file {there}/hard')
+    file = there / 'file'
+    await run(target, f'symlink file {there}/soft', f'ln -s {file} {there}/soft2', f'ln {file} {there}/hard')
     assert os.readlink(there / 'soft') == 'file'
     assert os.readlink(there / 'soft2') == f'{there}/file'
     assert (there / 'hard').stat().st_ino == (there / 'file').stat().st_ino
