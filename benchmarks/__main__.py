@@ -1,7 +1,6 @@
 """All measurements, as `make bench` runs them: python -m benchmarks [core | sftp] [options of bench_sftp]."""
 
 import sys
-from pathlib import Path
 
 from benchmarks import bench_core_table, bench_sftp
 
@@ -9,11 +8,11 @@ from benchmarks import bench_core_table, bench_sftp
 def main(arguments: list[str]) -> int:
     parts = arguments[:1] if arguments[:1] in (['core'], ['sftp']) else ['core', 'sftp']
     rest = arguments[1:] if len(parts) == 1 else arguments
-    output: Path = bench_sftp.parse_options(rest).output    # errors in the options show before anything runs
+    options = bench_sftp.parse_options(rest)    # errors show before anything runs
     status = 0
 
-    if 'core' in parts and '--profile' not in rest:
-        status = bench_core_table.main(output)
+    if 'core' in parts and not options.profile:
+        status = bench_core_table.main(options.output, 0.1 if options.quick else 0.5)
 
     if 'sftp' in parts:
         status = bench_sftp.main(rest) or status

@@ -55,7 +55,7 @@ def _own_libcrypto() -> str:
     return ''
 
 
-def _asyncssh_libcrypto() -> str:
+def _cryptography_libcrypto() -> str:
     try:
         from cryptography.hazmat.backends.openssl import backend
     except ImportError:
@@ -91,7 +91,7 @@ def conditions(folder: Path) -> dict[str, str]:
         'libcrypto of ssh_fast': _own_libcrypto(),
         'OpenSSH': _ask('ssh', '-V') if shutil.which('ssh') else '',
         'AsyncSSH': _package('asyncssh'),
-        'libcrypto of AsyncSSH': _asyncssh_libcrypto(),
+        'libcrypto of cryptography, which AsyncSSH uses': _cryptography_libcrypto(),
         'load at the start': ' '.join(f'{load:.2f}' for load in os.getloadavg()),
     }
 

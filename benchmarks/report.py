@@ -243,6 +243,14 @@ GOALS = [
         False,
     ),
     Goal(
+        'CPU of the transfer alone to sshd, our client : sftp + ssh',
+        'ssh_fast-openssh',
+        'openssh-openssh',
+        'client_cpu',
+        (0.65, 0.65),
+        False,
+    ),
+    Goal(
         'CPU for sftp, our server : sshd + sftp-server',
         'openssh-ssh_fast',
         'openssh-openssh',
