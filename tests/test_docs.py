@@ -1,4 +1,4 @@
-"""The documents say what is so: their code runs, their links and names lead somewhere, and their tables are compared."""
+"""The documents say what is so: their code runs, their links and names lead somewhere, their tables are compared."""
 
 import ast
 import inspect
