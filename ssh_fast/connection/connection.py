@@ -25,8 +25,8 @@ from .questions import Questions
 
 T = TypeVar('T')
 
-# Chunks written in one pass of the loop: others get their turn after about 4 MiB.
-_MAX_CHUNKS_A_PASS = 8
+# Chunks written in one pass of the loop: others get their turn after 2 to 4 MiB.
+_MAX_CHUNKS_A_PASS = 16
 
 # Sealed bytes that may wait while the socket is full before a peer that only asks and never reads is not read either.
 _MAX_BACKLOG = 1024 * 1024
@@ -60,6 +60,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._is_client = is_client
         self._tick_after = max(0.1, min(_TICK, options.rekey_seconds))
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
         self._keepalive = Keepalive(self, options.keepalive_interval, options.keepalive_count_max)
 
         self._in_pass = False
@@ -147,6 +148,9 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._cleanup(ConnectionLost(f'Connection lost: {exc}' if exc else 'Connection lost'))
         self._socket_transport = None
 
+        if self._close_timer:
+            self._close_timer.cancel()
+
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -159,6 +163,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         """Go on sending."""
 
         self._writer.paused = False
+        self._reader.now = self._loop.time()
         self._flush()
 
     # --- sending
@@ -174,6 +179,7 @@ class SSHConnection(asyncio.BufferedProtocol):
 
     def _flush_later(self) -> None:
         self._flush_scheduled = False
+        self._reader.now = self._loop.time()
         self._flush()
 
     def _flush(self) -> None:
@@ -194,7 +200,7 @@ class SSHConnection(asyncio.BufferedProtocol):
                 transport.write(chunk)
                 # The writer takes the chunk back if nobody else kept a view of it.
                 del chunk
-                self._last_flush = self._loop.time()
+                self._last_flush = self._reader.now
                 self._ssh.pass_ended(self._last_flush)
             else:
                 self._schedule_flush()
@@ -223,7 +229,7 @@ class SSHConnection(asyncio.BufferedProtocol):
 
         try:
             step(*args)
-            self._ssh.pass_ended(self._loop.time())
+            self._ssh.pass_ended(self._reader.now)
         except Exception as exc:
             self.fail(exc)
         finally:
@@ -304,6 +310,7 @@ class SSHConnection(asyncio.BufferedProtocol):
                 self._reader.release()
 
         if not self._closing:
+            self._reader.now = self._loop.time()
             self._run(step)
             self._balance_reading()
 
@@ -390,7 +397,7 @@ class SSHConnection(asyncio.BufferedProtocol):
     def _close_socket(self) -> None:
         if transport := self._socket_transport:
             transport.close()
-            self._loop.call_later(_CLOSE_TIMEOUT, transport.abort)
+            self._close_timer = self._loop.call_later(_CLOSE_TIMEOUT, transport.abort)
 
     def _cleanup(self, exc: Exception | None) -> None:
         if self._closing:
@@ -526,6 +533,7 @@ class SSHConnection(asyncio.BufferedProtocol):
             self._timers.pop().cancel()
 
     def _tick(self) -> None:
+        self._reader.now = self._loop.time()
         self._run(lambda: None)
 
         if not self._in_pass:
