@@ -145,15 +145,23 @@ def select_algorithms(
 
     The value is a list of names, or one string of names between commas; `*` and `?` match any text and any one
     character. A string that begins with `+` appends to the default, with `-` takes away from it, and with `^` puts
-    in front of it. An empty value, None, and the name `default` stand for the default, which is everything available
-    unless given. A name that is not known raises `ValueError`, which names the option and the name.
+    in front of it. The name `default` stands for the default, which is everything available unless given.
+
+    An empty value or None is no compression, or no MAC, so that only ciphers that authenticate by themselves are left.
+    Of the other kinds there must be one: `ValueError`, which names the option, as for a name that is not known.
     """
 
     known = available_algorithms(kind)
     default = known if default is None else tuple(default)
 
     if not value:
-        return default
+        if kind == 'compression':
+            return (NONE,)
+
+        if kind == 'mac':
+            return ()
+
+        raise ValueError(f'{option_name}: expected at least one algorithm, got {value!r}')
 
     prefix = ''
 

@@ -214,7 +214,7 @@ GOOD = [
     ('mac_algs', '*-256', (b'hmac-sha2-256',)),
     ('kex_algs', 'default', available_algorithms('kex')),
     ('compression_algs', '^zlib@openssh.com', (b'zlib@openssh.com', b'none')),
-    ('compression_algs', None, (b'none', b'zlib@openssh.com')),
+    ('compression_algs', None, (b'none',)), ('mac_algs', [], ()),
     ('encoding', None, None),
     ('encoding', 'latin-1', 'latin-1'),
     ('errors', 'replace', 'replace'),

@@ -48,9 +48,19 @@ def test_processor_flags(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('value', [None, (), [], '', 'default'])
+@pytest.mark.parametrize('value', ['default', ['default']])
 def test_default(kind: str, value: object) -> None:
     assert select_algorithms(kind, value, 'x') == available_algorithms(kind)
+
+
+@pytest.mark.parametrize('value', [None, (), [], ''])
+def test_nothing_wanted(value: object) -> None:
+    assert select_algorithms('compression', value, 'x') == (b'none',)
+    assert select_algorithms('mac', value, 'x') == ()
+
+    for kind in ('kex', 'encryption', 'host_key', 'signature'):
+        with pytest.raises(ValueError, match='^x: expected at least one algorithm'):
+            select_algorithms(kind, value, 'x')
 
 
 def test_lists_and_strings() -> None:
