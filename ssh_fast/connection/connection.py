@@ -7,7 +7,6 @@ at the end of the loop's pass takes chunk after chunk until nothing waits or the
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, TypeVar, cast
 
@@ -19,6 +18,7 @@ from ..logging import ContextLogger, printable
 from ..transport.options import TransportOptions
 from ..transport.transport import Transport
 from ..wire import Cursor, encode_boolean, encode_byte, encode_string
+from .dial import tune_socket
 from .keepalive import Keepalive
 from .options import SSHConnectionOptions
 from .questions import Questions
@@ -101,7 +101,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._extra.update(
             (name, transport.get_extra_info(name)) for name in ('peername', 'sockname', 'socket', 'pipe')
         )
-        self._set_socket_options(transport.get_extra_info('socket'))
+        tune_socket(transport.get_extra_info('socket'), self._common_options.tcp_keepalive)
 
         self._tick_timer = self._loop.call_later(self._tick_after, self._tick)
 
@@ -515,11 +515,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         return self._mux
 
     # --- private
-
-    def _set_socket_options(self, sock: socket.socket | None) -> None:
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self._common_options.tcp_keepalive))
 
     def _note_round_trip(self, seconds: float) -> None:
         if not self._reader.round_trip or seconds < self._reader.round_trip:

@@ -1,4 +1,4 @@
-"""Sockets for connections: connecting, with errors that name host and port."""
+"""Sockets for connections: connecting, with errors that name host and port, and their options."""
 
 import asyncio
 import socket
@@ -42,3 +42,11 @@ async def dial(
         raise type(exc)(exc.errno, f'Cannot connect to {host} port {port}: {exc.strerror or exc}') from exc
 
     return protocol
+
+
+def tune_socket(sock: socket.socket | None, keepalive: bool) -> None:
+    """Send small packets at once, and have the system probe an idle peer if asked to."""
+
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(keepalive))
