@@ -45,6 +45,10 @@ def main() -> int:
 
     try:
         asyncio.run(run(parser.parse_args()))
+    except ssh_fast.SFTPError as exc:
+        print(f'Failed: {os.fsdecode(exc.srcpath or b"")}: {exc}', file=sys.stderr)
+
+        return 1
     except (OSError, ssh_fast.Error) as exc:
         print(f'Failed: {exc}', file=sys.stderr)
 

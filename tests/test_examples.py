@@ -171,7 +171,7 @@ def test_sftp_get(sshd: Target, tmp_path: Path) -> None:
 
     result = run_client('sftp_get', sshd, tmp_path / 'absent', tmp_path / 'folder')
     assert result.returncode == 1
-    assert result.stderr.startswith('Failed: ')
+    assert result.stderr.startswith(f'Failed: {tmp_path}/absent: ')
 
 
 def test_sftp_put_tree(sshd: Target, tmp_path: Path) -> None:
