@@ -20,9 +20,16 @@ class ContextLogger(logging.LoggerAdapter[logging.Logger]):
         return f'[{self._context}] {msg}', kwargs
 
 
+_ESCAPED = {code: chr(code).encode('unicode_escape').decode() for code in (*range(0x20), *range(0x7f, 0xa0))}
+
+
 def printable(text: str, limit: int = 256) -> str:
     """Make a peer's text safe to log or raise: control characters escaped, cut to `limit` characters."""
 
-    shown = ''.join(char if char.isprintable() else char.encode('unicode_escape').decode() for char in text[:limit])
+    # In whole strings, not character by character: a peer may send a flood of such texts.
+    shown = text[:limit].translate(_ESCAPED)
+
+    if not shown.isprintable():
+        shown = shown.encode('ascii', 'backslashreplace').decode()
 
     return shown + '...' if len(text) > limit else shown
