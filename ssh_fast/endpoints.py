@@ -91,8 +91,10 @@ async def _establish(
 
         return connection
 
+    limit = asyncio.timeout(options.connect_timeout)
+
     try:
-        async with asyncio.timeout(options.connect_timeout):
+        async with limit:
             made = await dial(
                 make_connection,
                 options.host,
@@ -103,9 +105,13 @@ async def _establish(
                 sock=sock,
             )
             await made.wait_established()
-    except BaseException:
+    except BaseException as exc:
         if connection:
             connection.abort()
+
+        if isinstance(exc, TimeoutError) and limit.expired():
+            where = f'{options.host} port {options.port}' if options.host else 'the server'
+            raise TimeoutError(f'Connecting to {where} took longer than {options.connect_timeout:g} seconds') from None
 
         raise
 
