@@ -73,16 +73,26 @@ def find_program(name: str) -> str:
     return path
 
 
+def plain_environment() -> dict[str, str]:
+    """Return the environment for a peer: in English, and without the sanitizer library that our own process may have."""
+    return {**{name: value for name, value in os.environ.items() if name != 'LD_PRELOAD'}, 'LC_ALL': 'C'}
+
+
+def run_tool(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a small program that needs no server, and return what it printed."""
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT, env=plain_environment())
+
+
 def openssh_version() -> tuple[int, int]:
     """Return the version of the installed OpenSSH client, as (9, 2)."""
-    shown = subprocess.run([find_program('ssh'), '-V'], capture_output=True, text=True, check=True).stderr
+    shown = run_tool(find_program('ssh'), '-V').stderr
     major, minor = shown.removeprefix('OpenSSH_').split(' ')[0].split('p')[0].split('.')[:2]
     return int(major), int(minor)
 
 
 def openssh_knows(kind: str) -> list[str]:
     """Return the algorithms that OpenSSH's `ssh -Q` lists for `cipher`, `mac`, `kex`, `HostKeyAlgorithms`..."""
-    return subprocess.run([find_program('ssh'), '-Q', kind], capture_output=True, text=True, check=True).stdout.split()
+    return run_tool(find_program('ssh'), '-Q', kind).stdout.split()
 
 
 def free_port() -> int:
@@ -122,7 +132,7 @@ class KeyRing:
                 '-f',
                 str(path),
             ]
-            subprocess.run(command, check=True, capture_output=True)
+            run_tool(*command)
         return path
 
     def public(self, name: str, key_type: str = '') -> Path:
@@ -230,7 +240,7 @@ class Command:
         return self._judge(process.returncode, stdout, stderr, check)
 
     def _full_environment(self) -> dict[str, str]:
-        return {**os.environ, 'LC_ALL': 'C', **self.environment}
+        return {**plain_environment(), **self.environment}
 
     def _judge(self, status: int, stdout: bytes, stderr: bytes, check: bool) -> Result:
         if check and status != 0:
@@ -299,7 +309,7 @@ def dbclient(target: Target, *command: str, flags: Sequence[str] = (), stdin: by
     key = target.folder / f'{target.key.name}.dropbear'
     if not key.exists():
         convert = [find_program('dropbearconvert'), 'openssh', 'dropbear', str(target.key), str(key)]
-        subprocess.run(convert, check=True, capture_output=True)
+        run_tool(*convert)
     home = target.folder / 'dropbear-home'
     (home / '.ssh').mkdir(parents=True, exist_ok=True)
     shutil.copy(target.known_hosts, home / '.ssh/known_hosts')
@@ -366,9 +376,9 @@ def psftp(target: Target, *lines: str) -> Command:
     key, script = target.folder / f'{target.key.name}.ppk', target.folder / 'psftp-batch'
     if not key.exists():
         convert = [find_program('puttygen'), str(target.key), '-O', 'private', '-o', str(key)]
-        subprocess.run(convert, check=True, capture_output=True)
+        run_tool(*convert)
     ask = [find_program('ssh-keygen'), '-lf', str(target.host_key)]
-    shown = subprocess.run(ask, capture_output=True, text=True, check=True)
+    shown = run_tool(*ask)
     script.write_text('\n'.join([*lines, 'bye', '']))
     argv = [
         find_program('psftp'),
@@ -412,7 +422,7 @@ class ServerProcess:
 
     def processes(self) -> list[int]:
         """Return the server's process and all that it started, its own first."""
-        table = subprocess.run(['ps', '-A', '-o', 'pid=,ppid='], capture_output=True, text=True, check=True).stdout
+        table = run_tool('ps', '-A', '-o', 'pid=,ppid=').stdout
         pairs = [tuple(map(int, line.split())) for line in table.splitlines()]
         found = [self.pid]
         for parent in found:  # grows as children are found
@@ -428,7 +438,9 @@ class ServerProcess:
         for attempt in range(5):
             port = free_port()
             with (self._folder / 'log').open('wb') as log:
-                self._process = subprocess.Popen(self.command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self._process = subprocess.Popen(
+                    self.command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=plain_environment()
+                )
             if self._wait_until_it_listens(port):
                 break
             # Somebody else may have taken the port meanwhile; anything else is an error at once.
