@@ -33,11 +33,12 @@ SIGNATURES = {
 class Watcher(ssh_fast.SSHServer):
     """A server's callbacks that keep the connection, and how it ended."""
 
-    made: list['Watcher']
+    def __init__(self) -> None:
+        self.conn: Any = None
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, conn: Any) -> None:
         self.conn = conn
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)

@@ -82,19 +82,24 @@ async def test_trees(target: Target, tmp_path: Path) -> None:
     assert describe_tree(back, preserved=True) == describe_tree(source, preserved=True)
 
 
+@pytest.fixture(scope='module')
+def big_file() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield make_files(folder, (BIG,)) / f'f{BIG}'
+
+
 @openssh_only
 @pytest.mark.parametrize('way', ['put', 'get'])
-async def test_a_big_file(target: Target, way: str) -> None:
+async def test_a_big_file(target: Target, way: str, big_file: Path) -> None:
     seen: list[tuple[int, int]] = []
-    with quick_folder() as folder:
-        source = make_files(folder, (BIG,)) / f'f{BIG}'
-        async with sftp_to(target) as sftp:
-            await getattr(sftp, way)(
-                str(source),
-                str(folder / 'copy'),
-                progress_handler=lambda source, target, done, total: seen.append((done, total)),
-            )
-        assert digest(folder / 'copy') == digest(source)
+    copy = big_file.with_suffix(f'.{way}')
+    async with sftp_to(target) as sftp:
+        await getattr(sftp, way)(
+            str(big_file),
+            str(copy),
+            progress_handler=lambda source, target, done, total: seen.append((done, total)),
+        )
+    assert digest(copy) == digest(big_file)
     assert seen == sorted(seen)
     assert seen[-1] == (BIG, BIG)
 

@@ -249,7 +249,7 @@ async def test_ssh_goes_away(key_ring: KeyRing, tmp_path: Path) -> None:
     options: dict[str, Any] = {'process_factory': handler, 'server_factory': factory}
     async with our_server(key_ring, tmp_path / 'ours', **options) as target, nothing_leaks():
         attempt = asyncio.ensure_future(peers.ssh(target, 'wait').run_async(check=False))
-        await until(lambda: bool(made) and made[0].conn.get_extra_info('username') is not None)
+        await until(lambda: bool(made) and made[0].conn and made[0].conn.get_extra_info('username') is not None)
         await asyncio.sleep(0.1)
         attempt.cancel()  # which kills it
         with contextlib.suppress(asyncio.CancelledError):
