@@ -74,13 +74,14 @@ def find_program(name: str) -> str:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return the environment for a peer: in English, and without the sanitizer library that our own process may have."""
+    """Return the environment for a peer: English, and no sanitizer library as our own process may have."""
     return {**{name: value for name, value in os.environ.items() if name != 'LD_PRELOAD'}, 'LC_ALL': 'C'}
 
 
 def run_tool(*argv: str) -> subprocess.CompletedProcess[str]:
     """Run a small program that needs no server, and return what it printed."""
-    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT, env=plain_environment())
+    environment = plain_environment()
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT, env=environment)
 
 
 def openssh_version() -> tuple[int, int]:
