@@ -1,7 +1,7 @@
 """Instructions of the compiled core, counted by callgrind: python -m benchmarks.count_instructions.
 
-The counts of our code repeat exactly, whatever else the machine does. Each work is done a number of times and three times as often;
-what is shown is half of the difference, which holds nothing of the counting itself.
+The counts of our code repeat exactly, whatever else the machine does. Each work is done a number of times and three
+times as often; what is shown is half of the difference, which holds nothing of the counting itself.
 """
 
 import os
