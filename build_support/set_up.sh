@@ -118,9 +118,10 @@ name_missing() {
     say "    Debian, Ubuntu   sudo apt-get install $(packages_for apt)"
     say "    Fedora, RHEL     sudo dnf install $(packages_for dnf)"
     say "    Alpine           sudo apk add $(packages_for apk)"
+    brew=$(packages_for brew)
     case $missing in
-        *compiler*) say "    macOS            xcode-select --install && brew install $(packages_for brew)" ;;
-        *) say "    macOS            brew install $(packages_for brew)" ;;
+        *compiler*) say "    macOS            xcode-select --install${brew:+ && brew install $brew}" ;;
+        *) say "    macOS            brew install $brew" ;;
     esac
     say 'PYTHON names another interpreter (3.11 or later), CC another compiler, OPENSSL_DIR another OpenSSL (3.0 or later).'
 }
