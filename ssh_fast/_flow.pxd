@@ -88,7 +88,10 @@ cdef class ChannelFlow(Flow):
     cdef int drop_blocks(self, BlockSource source) except -1
     cdef int lay_blocks_now(self, BlockSource source) except -1
 
+    cdef int _check_credit(self, uint64_t size) except -1
+    cdef int _feed_sink(self, const unsigned char *data, Py_ssize_t size) except -1
     cdef int _fail_sink(self, exc) except -1
+    cdef int _hand_over(self, bytes data, uint32_t datatype) except -1
     cdef int _credit(self, uint64_t size) except -1
     cdef Item *_push(self) except NULL
     cdef void _pop(self) noexcept

@@ -38,6 +38,7 @@ cdef enum:
     MAX_SEND_PACKET = 128 * 1024        # of data; keeps a packet well under every peer's 256 KiB
     MAX_VECTORS = 64
     MAX_BLOCK_HEADER = 512
+    MAX_KEPT_SEGMENTS = 1024            # what a flow keeps for the next pass; a pass of tiny packets needs far more
 
     DATA = 0
     MESSAGE = 1
@@ -120,10 +121,25 @@ cdef class ChannelFlow(Flow):
         self._opened = True
         self._wake_writer()
 
-    def set_sink(self, ByteSink sink):
-        """Give CHANNEL_DATA to `sink`, credited as soon as it has taken it; None gives it to the handler again."""
+    def set_sink(self, ByteSink sink, bytes pending not None=b''):
+        """Give CHANNEL_DATA to `sink`, credited as soon as it has taken it; None gives it to the handler again.
+
+        `pending` is data that the handler was given earlier and has not credited: the sink takes it first.
+        """
+
+        if pending and sink is None:
+            raise ValueError('pending: expected no data without a sink')
+
+        if self._closed and sink is not None:
+            sink.flow_closed()
+            return
 
         self._sink = sink
+
+        if pending and not self._discarding:
+            self._check_credit(PyBytes_GET_SIZE(pending))
+            self._feed_sink(<const unsigned char *>PyBytes_AS_STRING(pending), PyBytes_GET_SIZE(pending))
+            self.end_pass()
 
     def receive_eof(self):
         """Take any further data as a protocol error: the peer has sent EOF or CLOSE."""
@@ -178,10 +194,23 @@ cdef class ChannelFlow(Flow):
         self.receive_data(<const unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), datatype, data)
 
     def credit(self, uint64_t size):
-        """Let the peer send `size` bytes more: the consumer has taken as many."""
+        """Let the peer send `size` bytes more: the consumer has taken as many.
+
+        Raises:
+          ValueError: so many bytes were not received
+        """
 
         if not self._closed:
+            self._check_credit(size)
             self._credit(size)
+
+    cdef int _check_credit(self, uint64_t size) except -1:
+        cdef uint64_t open_window = <uint64_t>self._receive_left + self._adjust_due + self._consumed
+
+        if open_window > self._window or size > self._window - open_window:
+            raise ValueError(f'size: expected at most the bytes that were received and not credited, got {size}')
+
+        return 0
 
     cdef int receive_data(self, const unsigned char *data, Py_ssize_t size, uint32_t datatype, object owner) except -1:
         cdef Segment *segments
@@ -199,28 +228,24 @@ cdef class ChannelFlow(Flow):
 
         self._receive_left -= <uint32_t>size
 
-        if self._closed or self._discarding or not size:
+        if self._closed or not size:
             return 0
+
+        if self._discarding:
+            # Our CLOSE waits behind data: a peer that must be read before it reads again would never let it go.
+            return self._credit(size) if self._item_count else 0
 
         if self._sink is not None and not datatype:
             if not self.dirty:
                 self.dirty = True
                 self._reader._dirty.append(self)
 
-            self._sink_fed = True
-
-            try:
-                self._sink.feed(data, size)
-            except Exception as exc:
-                return self._fail_sink(exc)
-
-            return self._credit(size)
+            return self._feed_sink(data, size)
 
         if owner is not None:
             # The data lies in a bytes object of its own, which goes when this returns.
             self.deliver()
-            self._handler.data_received(PyBytes_FromStringAndSize(<char *>data, size), datatype)
-            return 0
+            return self._hand_over(PyBytes_FromStringAndSize(<char *>data, size), datatype)
 
         if self._segment_count == self._segment_capacity:
             segments = <Segment *>realloc(self._segments, (self._segment_capacity * 2 + 8) * sizeof(Segment))
@@ -241,16 +266,31 @@ cdef class ChannelFlow(Flow):
         return 0
 
     cdef int end_pass(self) except -1:
+        cdef ByteSink sink = self._sink
+
         if self._sink_fed:
             self._sink_fed = False
 
-            if self._sink is not None:
+            if sink is not None:
                 try:
-                    self._sink.pass_ended()
+                    sink.pass_ended()
                 except Exception as exc:
                     self._fail_sink(exc)
 
         return 0
+
+    cdef int _feed_sink(self, const unsigned char *data, Py_ssize_t size) except -1:
+        # What it calls may close this flow, which then lets go of it.
+        cdef ByteSink sink = self._sink
+
+        self._sink_fed = True
+
+        try:
+            sink.feed(data, size)
+        except Exception as exc:
+            return self._fail_sink(exc)
+
+        return self._credit(size)
 
     cdef int _fail_sink(self, exc) except -1:
         """Drop what still comes: its consumer cannot go on."""
@@ -271,28 +311,47 @@ cdef class ChannelFlow(Flow):
 
         pieces = []
 
-        while index < self._segment_count:
-            first = index
-            size = 0
+        try:
+            while index < self._segment_count:
+                first = index
+                size = 0
 
-            while index < self._segment_count and self._segments[index].datatype == self._segments[first].datatype:
-                size += self._segments[index].size
-                index += 1
+                while index < self._segment_count and self._segments[index].datatype == self._segments[first].datatype:
+                    size += self._segments[index].size
+                    index += 1
 
-            data = PyBytes_FromStringAndSize(NULL, size)
-            joined = PyBytes_AS_STRING(data)
-            pieces.append((data, self._segments[first].datatype))
+                data = PyBytes_FromStringAndSize(NULL, size)
+                joined = PyBytes_AS_STRING(data)
+                pieces.append((data, self._segments[first].datatype))
 
-            while first < index:
-                memcpy(joined, self._segments[first].data, self._segments[first].size)
-                joined += self._segments[first].size
-                first += 1
+                while first < index:
+                    memcpy(joined, self._segments[first].data, self._segments[first].size)
+                    joined += self._segments[first].size
+                    first += 1
+        finally:
+            self._segment_count = 0
 
-        self._segment_count = 0
+            if self._segment_capacity > MAX_KEPT_SEGMENTS:
+                free(self._segments)
+                self._segments = NULL
+                self._segment_capacity = 0
 
         for data, datatype in pieces:
-            if not self._closed and not self._discarding:
-                self._handler.data_received(data, datatype)
+            self._hand_over(data, datatype)
+
+        return 0
+
+    cdef int _hand_over(self, bytes data, uint32_t datatype) except -1:
+        """Give joined data to its consumer, who may have changed, or gone, since it was received."""
+
+        if self._closed or self._discarding:
+            return 0
+
+        if self._sink is not None and not datatype:
+            self._feed_sink(<const unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return self.end_pass()
+
+        self._handler.data_received(data, datatype)
 
         return 0
 
@@ -433,13 +492,16 @@ cdef class ChannelFlow(Flow):
                 kept += 1
 
         self._item_count = kept
+        # A message that waited behind them may go now, and a sender that waited for them go on.
+        self._wake_writer()
 
-        return 0
+        return self._after_sending()
 
     cdef int lay_blocks_now(self, BlockSource source) except -1:
         cdef Item *items = self._items
         cdef Item *moved
         cdef Py_ssize_t head = self._item_head, count = self._item_count, mask = self._item_capacity - 1, index
+        cdef object failure = None
 
         # The queue is built anew in its order; what the source sends meanwhile may go between, never inside, messages.
         self._items = NULL
@@ -448,13 +510,24 @@ cdef class ChannelFlow(Flow):
         for index in range(count):
             moved = &items[(head + index) & mask]
 
-            if moved.kind == BLOCK and moved.owner == <void *>source:
-                self._append(self._read_block(moved[0]))
-                self._clear(moved)
-            else:
-                self._push()[0] = moved[0]
+            try:
+                if self._closed:
+                    self._clear(moved)
+                elif moved.kind == BLOCK and moved.owner == <void *>source and failure is None:
+                    try:
+                        self._append(self._read_block(moved[0]))
+                    finally:
+                        self._clear(moved)
+                else:
+                    self._push()[0] = moved[0]
+            except BaseException as exc:
+                # What is behind keeps its place.
+                failure = exc
 
         free(items)
+
+        if failure is not None:
+            raise failure
 
         return 0
 
@@ -532,7 +605,7 @@ cdef class ChannelFlow(Flow):
             self._adjust_due = 0
             writer.commit(9)
 
-        while laid < budget and self._can_send():
+        while laid < budget and self._can_send() and not writer._blocked:
             item = &self._items[self._item_head]
 
             if item.kind == MESSAGE:

@@ -61,12 +61,16 @@ cdef class PacketReader:
     cdef public double round_trip
 
     cdef int _parse(self) except -1
+    cdef int _take_packets(self) except -1
     cdef int _take_line(self) except -1
     cdef int _take_length(self, unsigned char *packet, Py_ssize_t available) except -1
     cdef int _dispatch(self, const unsigned char *payload, Py_ssize_t size, object owner, uint32_t sequence) except -1
     cdef int _channel_message(self, const unsigned char *payload, Py_ssize_t size, object owner) except -1
     cdef int _flush(self) except -1
     cdef int _end_pass(self) except -1
+    cdef int _end_failed_pass(self) except -1
+    cdef int _check_outside(self) except -1
+    cdef int _check_held(self) except -1
     cdef int _make_room(self, Py_ssize_t wanted) except -1
 
 
@@ -85,7 +89,7 @@ cdef class PacketWriter:
     cdef object _compress
     cdef bint _keyed
     cdef object _ready
-    cdef public bint blocked
+    cdef bint _blocked
     cdef public bint paused
     cdef public bint strict
     cdef public uint32_t sequence

@@ -15,6 +15,7 @@ from collections import deque
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.buffer cimport PyBUF_WRITE
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memmove
@@ -27,7 +28,7 @@ from ssh_fast._cipher import new_opening_cipher, new_sealing_cipher
 from ssh_fast.errors import ProtocolError
 
 cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object o)
+    Py_ssize_t Py_REFCNT(PyObject *o)
 
 cdef enum:
     MSG_CHANNEL_WINDOW_ADJUST = 93
@@ -42,10 +43,10 @@ cdef enum:
     MIN_BUFFER = 16 * 1024
     MAX_BUFFER = 1024 * 1024
 
-    CHUNK_SIZE = 512 * 1024             # one write of about this size a pass
+    CHUNK_SIZE = 128 * 1024             # what the socket does not take is copied by asyncio: large chunks cost more
     MIN_CHUNK = 4 * 1024
     SMALL_CHUNK = 64 * 1024
-    QUANTUM = 128 * 1024                # what one flow may lay before the next one's turn
+    QUANTUM = 64 * 1024                 # what one flow may lay before the next one's turn
 
     RANDOM_POOL = 4096
 
@@ -110,10 +111,12 @@ cdef class PacketReader:
     def get_buffer(self, sizehint=-1):
         """Lend the free part of the receive buffer, until the next call of `buffer_updated`."""
 
+        self._check_outside()
+
         if self._start == self._end:
             self._start = self._end = 0
 
-        if self._grow and self._capacity < MAX_BUFFER:
+        if self._grow and 0 < self._capacity < MAX_BUFFER:
             self._make_room(min(self._capacity * 4, MAX_BUFFER) - (self._end - self._start))
         else:
             self._make_room(MIN_BUFFER // 4)
@@ -131,9 +134,12 @@ cdef class PacketReader:
           MACError: a packet's MAC or tag is wrong
         """
 
+        self._check_outside()
+
         if size < 0 or size > self._offered:
             raise ValueError(f'size must be between 0 and the {self._offered} bytes lent, got {size}')
 
+        self._check_held()
         self._end += size
         self._grow = size == self._offered
         self._offered = 0
@@ -142,14 +148,14 @@ cdef class PacketReader:
     def feed(self, data):
         """Take bytes that were received elsewhere; they are copied."""
 
-        cdef const unsigned char[:] view = data
+        cdef const unsigned char[::1] view = data
         cdef Py_ssize_t size = view.shape[0]
         cdef Py_ssize_t taken = 0, part
 
-        while taken < size:
-            if self.held and self._end - self._start > MAX_HELD:
-                raise ProtocolError('Received too much data while waiting for a decision')
+        self._check_outside()
 
+        while taken < size:
+            self._check_held()
             part = min(size - taken, MAX_BUFFER)
             self._make_room(part)
             memcpy(self._data + self._end, &view[taken], part)
@@ -173,17 +179,27 @@ cdef class PacketReader:
     def release_idle(self):
         """Keep no large buffer if nothing was received since the last call."""
 
+        self._check_outside()
+
         if self._idle_since == self.total_packets and self._start == self._end and self._capacity > MIN_BUFFER:
             free(self._data)
             self._data = NULL
             self._start = self._end = self._capacity = self._offered = 0
+            self._grow = False
 
         self._idle_since = self.total_packets
 
     # --- set-up
 
     def set_cipher(self, OpeningCipher cipher not None, bint reset_sequence):
-        """Open the packets from the next one on with `cipher`; `reset_sequence` as strict key exchange asks."""
+        """Open the packets from the next one on with `cipher`; `reset_sequence` as strict key exchange asks.
+
+        Raises:
+          RuntimeError: the next packet was begun with the cipher before
+        """
+
+        if self._length_known:
+            raise RuntimeError('The cipher was changed inside a packet')
 
         self._cipher = cipher
         self._keyed = True
@@ -217,6 +233,19 @@ cdef class PacketReader:
 
     # --- private
 
+    cdef int _check_outside(self) except -1:
+        # What is being parsed lies in the receive buffer, which must stay where it is.
+        if self._parsing:
+            raise RuntimeError('A packet handler called its own reader')
+
+        return 0
+
+    cdef int _check_held(self) except -1:
+        if self.held and self._end - self._start > MAX_HELD:
+            raise ProtocolError('Received too much data while waiting for a decision')
+
+        return 0
+
     cdef int _make_room(self, Py_ssize_t wanted) except -1:
         """Make at least `wanted` bytes free behind what is received, or room for the packet that is on its way."""
 
@@ -245,75 +274,87 @@ cdef class PacketReader:
         return 0
 
     cdef int _parse(self) except -1:
+        cdef bint again = True
+
+        self._check_outside()
+        self._parsing = True
+
+        try:
+            while again:
+                self._take_packets()
+                again = self.held
+                self._end_pass()
+                # What is delivered at the end may answer the question that the reader was held for.
+                again = again and not self.held
+        except BaseException:
+            self._end_failed_pass()
+            raise
+        finally:
+            self._parsing = False
+
+        return 0
+
+    cdef int _take_packets(self) except -1:
         cdef unsigned char *packet
         cdef Py_ssize_t available, total, payload_size
         cdef uint32_t sequence
         cdef OpeningCipher cipher
+        cdef bytes expanded
 
-        if self._parsing:
-            raise RuntimeError('A packet handler fed its own reader')
+        while not self.held:
+            packet = self._data + self._start
+            available = self._end - self._start
 
-        self._parsing = True
+            if not self.identified:
+                if self._take_line():
+                    continue
+                break
 
-        try:
-            while not self.held:
-                packet = self._data + self._start
-                available = self._end - self._start
+            cipher = self._cipher
 
-                if not self.identified:
-                    if self._take_line():
-                        continue
+            if not self._length_known:
+                if available < cipher.head_size:
                     break
 
-                cipher = self._cipher
+                self._take_length(packet, available)
 
-                if not self._length_known:
-                    if available < cipher.head_size:
-                        break
+            total = 4 + <Py_ssize_t>self._length + cipher.tag_size
 
-                    self._take_length(packet, available)
+            if available < total:
+                break
 
-                total = 4 + <Py_ssize_t>self._length + cipher.tag_size
+            if self._doomed:
+                fail_mac(self.sequence)
 
-                if available < total:
-                    break
+            sequence = self.sequence
+            cipher.open(sequence, packet, self._length)
+            payload_size = <Py_ssize_t>self._length - 1 - packet[4]
 
-                if self._doomed:
-                    fail_mac(self.sequence)
+            if packet[4] < 4 or payload_size < 1:
+                raise ProtocolError(f'Expected 4 to {<Py_ssize_t>self._length - 2} bytes of padding in a packet '
+                                    f'of length {self._length}, got {packet[4]}')
 
-                sequence = self.sequence
-                cipher.open(sequence, packet, self._length)
-                payload_size = <Py_ssize_t>self._length - 1 - packet[4]
+            self._start += total
+            self._length_known = False
+            self.sequence = sequence + 1
+            self.packets += 1
+            self.bytes += total
+            self.total_packets += 1
+            self.total_bytes += total
 
-                if packet[4] < 4 or payload_size < 1:
-                    raise ProtocolError(f'Expected 4 to {<Py_ssize_t>self._length - 2} bytes of padding in a packet '
-                                        f'of length {self._length}, got {packet[4]}')
+            if self.packets >= MAX_PACKETS or (self.sequence == 0 and not self._keyed):
+                raise ProtocolError('Expected a key exchange before the sequence numbers repeat')
 
-                self._start += total
-                self._length_known = False
-                self.sequence = sequence + 1
-                self.packets += 1
-                self.bytes += total
-                self.total_packets += 1
-                self.total_bytes += total
+            if self._decompress is None:
+                self._dispatch(packet + PREFIX, payload_size, None, sequence)
+            else:
+                expanded = self._decompress(PyBytes_FromStringAndSize(<char *>packet + PREFIX, payload_size))
 
-                if self.packets >= MAX_PACKETS or (self.sequence == 0 and not self._keyed):
-                    raise ProtocolError('Expected a key exchange before the sequence numbers repeat')
+                if not expanded:
+                    raise ProtocolError('Expected a message, got an empty payload')
 
-                if self._decompress is None:
-                    self._dispatch(packet + PREFIX, payload_size, None, sequence)
-                else:
-                    payload = self._decompress(PyBytes_FromStringAndSize(<char *>packet + PREFIX, payload_size))
-
-                    if PyBytes_GET_SIZE(payload) < 1:
-                        raise ProtocolError('Expected a message, got an empty payload')
-
-                    self._dispatch(<const unsigned char *>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
-                                   payload, sequence)
-
-            self._end_pass()
-        finally:
-            self._parsing = False
+                self._dispatch(<const unsigned char *>PyBytes_AS_STRING(expanded), PyBytes_GET_SIZE(expanded),
+                               expanded, sequence)
 
         return 0
 
@@ -445,9 +486,31 @@ cdef class PacketReader:
             for flow in dirty:
                 flow.dirty = False
 
-            for flow in dirty:
+            try:
+                for flow in dirty:
+                    flow.deliver()
+                    flow.end_pass()
+            except BaseException:
+                self._dirty += dirty
+                raise
+
+        return 0
+
+    cdef int _end_failed_pass(self) except -1:
+        """Deliver what came before an error: no flow may look into the receive buffer any more."""
+
+        cdef Flow flow
+
+        dirty, self._dirty = self._dirty, []
+
+        for flow in dirty:
+            flow.dirty = False
+
+            try:
                 flow.deliver()
-                flow.end_pass()
+            except BaseException:
+                # The first error is the one that ends the connection.
+                continue
 
         return 0
 
@@ -490,7 +553,6 @@ cdef class PacketWriter:
         """
 
         cdef Flow flow
-        cdef Py_ssize_t turns
 
         if self.paused:
             return None
@@ -498,11 +560,11 @@ cdef class PacketWriter:
         # Nobody is woken for what becomes ready while the owner takes: it asks again until there is nothing.
         self._awake = True
 
-        if not self.blocked:
-            while self._ready and self._used < CHUNK_SIZE:
-                flow = self._ready.popleft()
-                flow.is_ready = False
-                flow.lay(QUANTUM)
+        # A flow may tell its owner to go on sending, who may begin a key exchange.
+        while self._ready and self._used < CHUNK_SIZE and not self._blocked:
+            flow = self._ready.popleft()
+            flow.is_ready = False
+            flow.lay(QUANTUM)
 
         if not self._used:
             self._awake = False
@@ -533,7 +595,20 @@ cdef class PacketWriter:
     def waiting(self):
         """Whether a flow has data that it could send now."""
 
-        return bool(self._ready) and not self.blocked
+        return bool(self._ready) and not self._blocked
+
+    @property
+    def blocked(self):
+        """Whether flows have to wait, because a key exchange runs; packets that are sent singly are not held up."""
+
+        return self._blocked
+
+    @blocked.setter
+    def blocked(self, bint blocked):
+        self._blocked = blocked
+
+        if self._ready and not blocked:
+            self._want_take()
 
     # --- set-up
 
@@ -575,7 +650,7 @@ cdef class PacketWriter:
         cdef Py_ssize_t needed = self._used + size
         cdef object chunk
 
-        if self._chunk is not None and not self._used and Py_REFCNT(self._chunk) > 1:
+        if self._chunk is not None and not self._used and Py_REFCNT(<PyObject *>self._chunk) > 1:
             self._chunk = None
 
         if self._chunk is None or needed > self._capacity:
@@ -613,7 +688,7 @@ cdef class PacketWriter:
         cdef uint32_t length = <uint32_t>(size - 4 - self._cipher.tag_size)
         cdef int padding = <int>(length - 1 - payload_size)
 
-        if length > MAX_PACKET_LENGTH:
+        if size - 4 - self._cipher.tag_size > MAX_PACKET_LENGTH:
             raise ProtocolError(f'Expected a message of less than {MAX_PACKET_LENGTH} bytes, got {payload_size}')
 
         store_u32(packet, length)

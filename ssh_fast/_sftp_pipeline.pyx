@@ -501,7 +501,8 @@ cdef class ReadPipeline(Pipeline):
 
         cdef object result
 
-        if not self.finished or self.fd >= 0 or self.failed_offset is not None or not (self.complete or self.eof):
+        if (not self.finished or self.fd >= 0 or self.failed_offset is not None or self.cancelled or self.closed
+                or self.progress_error is not None or not (self.complete or self.eof)):
             raise RuntimeError('There is no result of a read into memory')
 
         if self._memory == NULL:
@@ -623,6 +624,9 @@ cdef class ReadPipeline(Pipeline):
             size = whole
         else:
             size = min(max(size, self._memory_size * 2, <uint64_t>FIRST_MEMORY), whole)
+
+        # Resizing frees what there is if it fails.
+        self._memory_size = 0
 
         if self._memory == NULL:
             self._memory = new_bytes(NULL, <Py_ssize_t>size)

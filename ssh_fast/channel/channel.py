@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, AnyStr, ClassVar, Generic, cast
 
-from .._flow import ChannelFlow
+from .._flow import ByteSink, ChannelFlow
 from ..errors import ChannelOpenError, ProtocolError
 from ..logging import ContextLogger
 from ..wire import Cursor
@@ -74,7 +74,7 @@ class SSHChannel(Generic[AnyStr]):
 
     @property
     def flow(self) -> ChannelFlow:
-        """The data path, which exists once the channel is open; a compiled consumer attaches with `flow.set_sink`."""
+        """The data path, which exists once the channel is open; a compiled consumer attaches with `set_sink`."""
 
         return self._open_link().flow
 
@@ -179,6 +179,13 @@ class SSHChannel(Generic[AnyStr]):
         if self._reading_paused:
             self._reading_paused = False
             self._flush()
+
+    def set_sink(self, sink: ByteSink) -> None:
+        """Give the data to compiled code from now on, first what was received before the session started."""
+
+        pending = b''.join(data for data, datatype in self._received if not datatype)
+        self._received = deque((data, datatype) for data, datatype in self._received if datatype)
+        self.flow.set_sink(sink, pending)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

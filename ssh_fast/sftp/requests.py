@@ -70,7 +70,7 @@ class SFTPClientSession(SSHClientSession[bytes]):
         """Take the channel's data, and say which version is spoken."""
 
         self._assembler = ReplyAssembler(self._chan.flow, self._message_received)
-        self._chan.flow.set_sink(self._assembler)
+        self._chan.set_sink(self._assembler)
         self._chan.flow.send(encode_message(c.FXP_INIT, 3))
 
     def eof_received(self) -> bool:

@@ -79,13 +79,15 @@ class SFTPServerSession(SSHServerSession[bytes]):
         """Make the server, and take the channel's data."""
 
         self._assembler = RequestAssembler(self._chan.flow, self._message_received, _status_for_errno)
-        self._chan.flow.set_sink(self._assembler)
         made = self._factory(self._chan)
 
         if isinstance(made, SFTPServer):
             self._server_made(made)
         else:
             self._spawn(self._make_server(made))
+
+        # A client may have sent requests before it knew that its session was granted.
+        self._chan.set_sink(self._assembler)
 
     def eof_received(self) -> bool:
         """End the session when the requests under way have been answered."""

@@ -166,7 +166,26 @@ def test_a_close_waits_for_the_data_and_an_abort_does_not():
     assert pair.server.types().count(CLOSE) == 2
 
 
-def test_the_close_is_sent_once_when_both_close_with_data_parked():
+def test_the_close_is_sent_once_when_one_side_aborts_while_both_have_data_parked():
+    pair = Pair()
+    ours, theirs = join(pair, Recorder(window=10), Recorder(window=10))
+    ours.credit = theirs.credit = False
+    pair.held = True
+
+    for link in (ours.link, theirs.link):
+        link.flow.send(b'x' * 1000)
+        link.close()
+
+    theirs.link.abort()
+    pair.held = False
+    pair.run()
+
+    assert pair.client.types().count(CLOSE) == pair.server.types().count(CLOSE) == 1
+    assert not pair.client.mux.channels and not pair.server.mux.channels
+    assert not pair.client.error and not pair.server.error
+
+
+def test_both_can_close_with_more_data_parked_than_the_windows_let_through():
     pair = Pair()
     ours, theirs = join(pair, Recorder(window=10), Recorder(window=10))
     ours.credit = theirs.credit = False
@@ -175,10 +194,6 @@ def test_the_close_is_sent_once_when_both_close_with_data_parked():
         link.flow.send(b'x' * 1000)
         link.close()
 
-    pair.run()
-    assert pair.client.types().count(CLOSE) == pair.server.types().count(CLOSE) == 0
-
-    theirs.link.abort()
     pair.run()
 
     assert pair.client.types().count(CLOSE) == pair.server.types().count(CLOSE) == 1

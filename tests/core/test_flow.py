@@ -1,6 +1,7 @@
 """A channel's data path: windows against a model, order, back pressure, joining, fairness, blocks read late."""
 
 import random
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -452,3 +453,196 @@ def test_what_the_caller_may_change_is_copied() -> None:
     data[:] = b'after!'
     pair.run()
     assert pair.there.data == b'before'
+
+
+# --- what callbacks may do
+
+
+def test_a_key_exchange_that_begins_while_chunks_are_taken_holds_all_flows_back() -> None:
+    pair = Pair(count=2)
+    first, second = pair.channels[0]
+    first.flow.send(bytes(70_000))
+    second.flow.send(b'must wait')
+    first.sending_resumed = lambda: setattr(pair.left.writer, 'blocked', True)  # type: ignore[method-assign]
+    pair.run()
+    assert pair.channels[1][0].data
+    assert pair.channels[1][1].data == b''
+    del first.sending_resumed
+    pair.left.writer.blocked = False
+    pair.run()
+    assert pair.channels[1][0].data == bytes(70_000)
+    assert pair.channels[1][1].data == b'must wait'
+
+
+def test_the_end_of_a_key_exchange_wakes_the_owner() -> None:
+    wakes: list[int] = []
+    end = End()
+    writer = PacketWriter(lambda: wakes.append(1))
+    channel = Channel(end, 0, 1000, 1000, 1000)
+    channel.flow = ChannelFlow(end.reader, writer, 0, channel, 1000, 1000, 1000)
+    channel.flow.open(0, 1000, 1000)
+    writer.blocked = True
+    channel.flow.send(b'waits')
+    assert writer.take_chunk() is None
+    assert writer.waiting is False
+    del wakes[:]
+    writer.blocked = False
+    assert wakes == [1]
+    assert writer.take_chunk() is not None
+
+
+def test_a_callback_may_take_a_chunk_itself() -> None:
+    """What a connection does that is closed in a callback: the rest goes out at once, in order."""
+    pair = Pair(count=2)
+    parts: list[bytes] = []
+    first, second = pair.channels[0]
+
+    def resumed() -> None:
+        first.flow.send(b'tail')
+        chunk = pair.left.writer.take_chunk()
+        assert chunk is not None
+        parts.append(bytes(chunk))
+
+    first.sending_resumed = resumed  # type: ignore[method-assign]
+    first.flow.send(bytes(70_000))
+    second.flow.send(b'second')
+
+    while (chunk := pair.left.writer.take_chunk()) is not None:
+        parts.append(bytes(chunk))
+
+    for part in parts:
+        pair.right.reader.feed(part)
+
+    assert pair.channels[1][0].data == bytes(70_000) + b'tail'
+    assert pair.channels[1][1].data == b'second'
+
+
+def test_a_flow_may_be_closed_while_it_is_delivered() -> None:
+    pair = Pair(count=2)
+    first, second = pair.channels[1]
+
+    def received(data: bytes, datatype: int) -> None:
+        first.pieces.append((data, datatype))
+        first.flow.close()
+        second.flow.close()
+
+    first.data_received = received  # type: ignore[method-assign]
+    pair.channels[0][0].flow.send(b'one')
+    pair.channels[0][0].flow.send(b'two', 1)
+    pair.channels[0][1].flow.send(b'three')
+    pair.run()
+    assert first.pieces == [(b'one', 0)]
+    assert second.pieces == []
+
+
+def test_a_consumer_that_fails_costs_nobody_else_his_data() -> None:
+    pair = Pair(count=3)
+
+    def fail(data: bytes, datatype: int) -> None:
+        raise KeyError('consumer')
+
+    pair.channels[1][1].data_received = fail  # type: ignore[method-assign]
+
+    for number in range(3):
+        pair.channels[0][number].flow.send(b'data %d' % number)
+
+    chunk = pair.left.writer.take_chunk()
+    assert chunk is not None
+
+    with pytest.raises(KeyError, match='consumer'):
+        pair.right.reader.feed(chunk)
+
+    assert [channel.data for channel in pair.channels[1]] == [b'data 0', b'', b'data 2']
+
+    # The receive buffer moves now: nobody may still look into it.
+    pair.here.flow.send(bytes(500_000))
+    pair.run()
+    assert pair.there.data == b'data 0' + bytes(500_000)
+
+
+def test_what_came_before_a_broken_packet_is_delivered() -> None:
+    pair = Pair()
+    pair.here.flow.send(b'good')
+    first = pair.left.writer.take_chunk()
+    pair.left.writer.send_packet(b'\x5e' + bytes(4))
+    second = pair.left.writer.take_chunk()
+    assert first is not None
+    assert second is not None
+
+    with pytest.raises(ProtocolError):
+        pair.right.reader.feed(bytes(first) + bytes(second))
+
+    assert pair.there.data == b'good'
+
+    with pytest.raises(ProtocolError):
+        pair.right.reader.feed(bytes(second))
+
+    assert pair.there.data == b'good'
+
+
+def test_an_answer_that_is_given_at_the_end_of_a_pass_lets_the_reader_go_on() -> None:
+    end = End()
+    writer = PacketWriter(end.reader.hold)
+    channel = Channel(end, 0, 1000, 1000, 1000)
+    channel.flow = ChannelFlow(end.reader, writer, 0, channel, 1000, 1000, 1000)
+    channel.flow.open(0, 0, 1000)
+    channel.flow.send(b'parked')
+    end.reader.add_flow(channel.flow)
+    channel.data_received = lambda data, datatype: end.reader.release()  # type: ignore[method-assign]
+
+    # The adjust wakes the writer, whose owner holds the reader; the data lets it go on at the end of the pass.
+    sender = PacketWriter(lambda: None)
+
+    for message in (data_message(0, b'x'), b'\x5d' + bytes(7) + b'\1', b'\x60'):
+        sender.send_packet(message)
+
+    end.reader.feed(sender.take_chunk())
+    assert end.messages == [b'\x60']
+
+
+def test_more_credit_than_was_received_is_refused() -> None:
+    pair = Pair(window=1000)
+    pair.there.credits = False
+    pair.here.flow.send(bytes(600))
+    pair.run()
+
+    with pytest.raises(ValueError, match='credited'):
+        pair.there.flow.credit(601)
+
+    pair.there.flow.credit(600)
+
+    with pytest.raises(ValueError, match='credited'):
+        pair.there.flow.credit(1)
+
+    pair.run()
+    assert pair.here.flow.send_window == 1000
+
+
+def test_a_side_that_closes_reads_on_until_its_close_has_left() -> None:
+    """The peer takes our data only while we take its own: without credit our CLOSE would wait for ever."""
+    pair = Pair(window=1000)
+    pair.there.credits = False
+    pair.there.flow.send(bytes(5000))
+    pair.here.flow.send(bytes(1500))
+    pair.here.flow.send_in_order(b'\x61')
+    pair.here.flow.discard()
+    pair.run()
+    assert (pair.there.flow.queued, pair.right.messages) == (0, [])
+    pair.there.flow.credit(1000)
+    pair.run()
+    assert pair.right.messages == [b'\x61']
+
+
+def test_a_flood_of_tiny_packets_leaves_no_large_tables() -> None:
+    pair = Pair(window=1 << 20)
+
+    for _ in range(20_000):
+        pair.left.writer.send_packet(data_message(0, b'x'))
+
+    before = sys.getallocatedblocks()
+    pair.run()
+    assert len(pair.there.data) == 20_000
+    assert sys.getallocatedblocks() - before < 1000
+    pair.left.writer.send_packet(data_message(0, b'y'))
+    pair.run()
+    assert pair.there.data[-1:] == b'y'

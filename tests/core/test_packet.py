@@ -493,3 +493,106 @@ def test_padding_is_random_and_at_least_four_bytes() -> None:
         paddings.add(data[5 + 4 :])
 
     assert len(paddings) == 400
+
+
+# --- misuse
+
+
+def test_a_buffer_that_was_just_filled_can_be_released_and_lent_again() -> None:
+    packet_writer, received = writer(), receiver()
+
+    # Every read fills the whole buffer, the last one too.
+    for _ in range(3):
+        buffer = received.reader.get_buffer(-1)
+        packet_writer.send_packet(b'\x02' + bytes(len(buffer) - 1 - 4 - 1 - 6))
+        data = stream(packet_writer)
+        assert len(data) == len(buffer)
+        buffer[:] = data
+        received.reader.buffer_updated(len(data))
+
+    assert len(buffer) > 16 * 1024
+    received.reader.release_idle()
+    received.reader.release_idle()
+    assert len(received.reader.get_buffer(-1)) == 16 * 1024
+
+
+@pytest.mark.parametrize('call', ['feed', 'get_buffer', 'buffer_updated', 'release_idle'])
+def test_a_handler_cannot_move_the_buffer_under_its_own_packet(call: str) -> None:
+    packet_writer, received = writer(), receiver()
+    arguments = {'feed': (bytes(1 << 20),), 'buffer_updated': (0,)}.get(call, ())
+    received.on_packet = lambda payload: getattr(received.reader, call)(*arguments)
+    packet_writer.send_packet(b'\x02one')
+
+    with pytest.raises(RuntimeError, match='its own reader'):
+        received.reader.feed(stream(packet_writer))
+
+    received.on_packet = lambda payload: None
+    packet_writer.send_packet(b'\x02two')
+    received.reader.feed(stream(packet_writer))
+    assert received.payloads == [b'\x02one', b'\x02two']
+
+
+def test_a_held_reader_bounds_what_was_lent_too() -> None:
+    received = receiver()
+    received.reader.hold()
+
+    with pytest.raises(ProtocolError, match='too much'):  # noqa: PT012
+        for _ in range(1000):
+            size = len(received.reader.get_buffer(-1))
+            received.reader.buffer_updated(size)
+
+
+def test_bytes_that_are_not_in_one_piece_are_refused() -> None:
+    received = receiver()
+
+    with pytest.raises((ValueError, BufferError)):
+        received.reader.feed(memoryview(bytes(100))[::-2])
+
+
+def test_keys_cannot_change_inside_a_packet() -> None:
+    packet_writer, received = writer(), receiver()
+    packet_writer.send_packet(b'\x02' + bytes(100))
+    data = stream(packet_writer)
+    received.reader.feed(data[:50])
+
+    with pytest.raises(RuntimeError, match='inside a packet'):
+        received.reader.set_cipher(new_opening_cipher(*keys(*SUITES[0])), True)
+
+    received.reader.feed(data[50:])
+    assert received.payloads == [b'\x02' + bytes(100)]
+
+
+@pytest.mark.parametrize('result', [None, bytearray(b'\x02'), 'text', 7])
+def test_a_decompressor_that_gives_no_bytes_is_refused(result: object) -> None:
+    packet_writer, received = writer(), receiver()
+    received.reader.set_decompressor(lambda data: result)
+    packet_writer.send_packet(b'\x02abc')
+
+    with pytest.raises((TypeError, ProtocolError)):
+        received.reader.feed(stream(packet_writer))
+
+    assert received.payloads == []
+
+
+def test_a_chunk_is_used_again_once_nobody_looks_at_it() -> None:
+    packet_writer = writer()
+    packet_writer.send_packet(b'\x02' + bytes(100_000))
+    chunk = packet_writer.take_chunk()
+    assert chunk is not None
+    kept = bytes(chunk)
+    first = chunk.obj
+    part = chunk[10:]
+    del chunk
+
+    packet_writer.send_packet(b'\x02' + b'x' * 100_000)
+    second = packet_writer.take_chunk()
+    assert second is not None
+    assert second.obj is not first
+    assert bytes(part) == kept[10:]
+
+    address = id(second.obj)
+    del second
+    packet_writer.send_packet(b'\x02' + bytes(100_000))
+    third = packet_writer.take_chunk()
+    assert third is not None
+    assert id(third.obj) == address

@@ -144,6 +144,55 @@ async def raw_client(
     return client
 
 
+class SlowlyGranted(SFTPServerSession):
+    """Thinks about it before it grants the subsystem."""
+
+    async def subsystem_requested(self, subsystem: str) -> bool:  # type: ignore[override]
+        await asyncio.sleep(0.01)
+
+        return subsystem == 'sftp'
+
+
+@pytest.mark.parametrize('slow_server', [False, True])
+async def test_what_a_client_sends_before_its_session_is_granted_is_not_lost(tmp_path: Path, slow_server: bool) -> None:
+    (tmp_path / 'file').write_bytes(b'content')
+
+    async def later(chan: Any) -> SFTPServer:
+        await asyncio.sleep(0.01)
+
+        return rooted(tmp_path)(chan)
+
+    pair = Pair()
+    serve(pair, lambda: SlowlyGranted(later if slow_server else rooted(tmp_path)))
+    early = [encode_string(b'\1' + encode_uint32(3))]
+    early += [
+        encode_string(bytes([FXP_LSTAT]) + encode_uint32(number) + encode_string(b'/file')) for number in range(12)
+    ]
+
+    class Eager(RawClient):
+        def connection_made(self, chan: Any) -> None:
+            super().connection_made(chan)
+            # In two pieces, so that a message is cut where the session starts.
+            data = b''.join(early)
+            chan.write(data[:100])
+            chan.write(data[100:-5])
+
+    client = await client_channel(pair).create(Eager, subsystem='sftp')
+    assert isinstance(client, Eager)
+    client.chan.write(early[-1][-5:])
+
+    for _ in range(100):
+        if len(client.replies) == 12:
+            break
+
+        await asyncio.sleep(0.005)
+
+    assert client.version is not None
+    assert client.order == list(range(12))
+    assert {kind for kind, _ in client.replies.values()} == {FXP_ATTRS}
+    assert await client.open(b'/file')
+
+
 async def test_version_limits_and_end(tmp_path: Path) -> None:
     client = await raw_client(rooted(tmp_path))
     assert client.version is not None
