@@ -55,3 +55,20 @@ cdef extern from "openssl/evp.h" nogil:
     int EVP_MAC_init(EVP_MAC_CTX *context, const unsigned char *key, size_t key_size, const OSSL_PARAM *params)
     int EVP_MAC_update(EVP_MAC_CTX *context, const unsigned char *data, size_t size)
     int EVP_MAC_final(EVP_MAC_CTX *context, unsigned char *out, size_t *out_size, size_t out_room)
+
+cdef extern from "openssl/bn.h" nogil:
+    ctypedef struct BIGNUM:
+        pass
+    ctypedef struct BN_CTX:
+        pass
+    ctypedef struct BN_MONT_CTX:
+        pass
+    BN_CTX *BN_CTX_new()
+    void BN_CTX_free(BN_CTX *context)
+    BIGNUM *BN_new()
+    BIGNUM *BN_bin2bn(const unsigned char *data, int size, BIGNUM *number)
+    int BN_bn2binpad(const BIGNUM *number, unsigned char *out, int size)
+    void BN_clear_free(BIGNUM *number)
+    void BN_free(BIGNUM *number)
+    int BN_mod_exp_mont_consttime(BIGNUM *result, const BIGNUM *base, const BIGNUM *exponent, const BIGNUM *modulus,
+                                  BN_CTX *context, BN_MONT_CTX *montgomery)

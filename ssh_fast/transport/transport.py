@@ -448,10 +448,8 @@ class Transport:
     def _service_request_received(self, payload: bytes) -> None:
         name = _service_name(payload)
 
-        # Some clients ask anew before each authentication method; OpenSSH grants it, too.
         if not self._is_client and name == self._service and not self._authenticated:
-            self.accept_service(name)
-            return
+            return self.accept_service(name)    # some clients ask anew for each authentication method
 
         if self._is_client or self._requested_service is not None:
             raise ProtocolError('Expected no service request here')

@@ -222,6 +222,16 @@ def test_unexpected_messages(name: bytes) -> None:
 
 GEX = b'diffie-hellman-group-exchange-sha256'
 
+# One of those that OpenSSH brings along in its file of moduli
+OWN_PRIME = int(
+    'E98F2A209BA9F4C8C1FFB02490E599A99FBE28F6A053E240A4BD5FEDE80B23FEA8A1476E9EF6605A4B4B41CC74CB945C'
+    '7E168A91DB112424480A85CBF5853234B9B1F60F030D38F678BA80AE1461F716C463D7396151EB5F037CC88690FEEF8D'
+    '16A1B67F56C11874DB5AA3D541BEFF390077C79C86434EDBC2B46821D2AE5D2FA4FFF1B086B07669B09498EA11B0FE26'
+    'C773F79ACA044E085E0BA43BBE1EBE954AA1EC7A465A3232699E54958B1760AB7A04D9627EC1810970706C96B58BF849'
+    '99EBED8846D8B384CB945BF782141B1BE2B7C0E04D531A2334DB41BBFD1BEA428C5FD22F50BABDBDFCC5B848F64CBA8D'
+    '039636311F8D844DFFFBD77A42A9BFB7'
+    , 16)  # fmt: skip
+
 
 def request(low: int, wanted: int, high: int) -> bytes:
     return encode_byte(34) + encode_uint32(low) + encode_uint32(wanted) + encode_uint32(high)
@@ -285,6 +295,25 @@ def test_group_values_are_checked() -> None:
         bad = b'\x21' + encode_string(host_key().public_data) + encode_mpint(value) + encode_string(b'sig')
         with pytest.raises(KeyExchangeFailed):
             client.receive(bad)
+
+
+def test_group_of_the_servers_own() -> None:
+    """A 2048-bit safe prime that no standard names; the secret is the same on both sides, and values are checked."""
+    client = Side(GEX, is_client=True)
+    client.receive(encode_byte(31) + encode_mpint(OWN_PRIME) + encode_mpint(5))
+    cursor = Cursor(client.sent[1])
+    assert cursor.byte() == 32
+    ours = cursor.mpint()
+    assert 2 <= ours <= OWN_PRIME - 2
+    theirs = 0xC0FFEE << 500
+    reply = encode_byte(33) + encode_string(host_key().public_data)
+    client.receive(reply + encode_mpint(pow(5, theirs, OWN_PRIME)) + encode_string(b'sig'))
+    assert client.result.shared_secret == encode_mpint(pow(ours, theirs, OWN_PRIME))
+    for value in (0, 1, OWN_PRIME - 1, OWN_PRIME, -5):
+        client = Side(GEX, is_client=True)
+        client.receive(encode_byte(31) + encode_mpint(OWN_PRIME) + encode_mpint(5))
+        with pytest.raises(KeyExchangeFailed):
+            client.receive(reply + encode_mpint(value) + encode_string(b'sig'))
 
 
 def test_groups_are_safe_primes() -> None:

@@ -1,0 +1,3 @@
+"""Powers modulo a large number: what Python sees of them."""
+
+def power(base: bytes, exponent: bytes, modulus: bytes) -> bytes: ...
