@@ -186,7 +186,8 @@ def open_local(path: bytes, follow: bool) -> tuple[int, os.stat_result]:
     """Open a local file to read it; only regular files, as others may never end."""
 
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    fd = os.open(path, flags)
+    # As text, with which the error names it.
+    fd = os.open(os.fsdecode(path), flags)
     result = os.fstat(fd)
 
     if not stat.S_ISREG(result.st_mode):
