@@ -32,7 +32,8 @@ async def copy_local_to_remote(
 
 class _LocalSource:
     async def attrs(self, path: bytes, follow: bool) -> SFTPAttrs:
-        return SFTPAttrs.from_local(os.stat(path, follow_symlinks=follow))
+        # As text, with which an error names it.
+        return SFTPAttrs.from_local(os.stat(os.fsdecode(path), follow_symlinks=follow))
 
     async def entries(self, path: bytes) -> AsyncIterator[tuple[bytes, SFTPAttrs]]:
         with os.scandir(path) as entries:

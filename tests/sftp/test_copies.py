@@ -455,3 +455,13 @@ async def test_a_server_that_refuses(near: Path, far: Path) -> None:
     async with sftp_pair(lambda chan: ReadOnly(chan, str(far))) as (sftp, _, _):
         with pytest.raises(SFTPPermissionDenied, match='Read only'):
             await sftp.put(near / 'file')
+
+
+async def test_a_missing_local_file_is_named_as_text(near: Path, far: Path) -> None:
+    async with sftp_pair(rooted(far)) as (sftp, _, _):
+        with pytest.raises(FileNotFoundError) as caught:
+            await sftp.put(near / 'missing', 'x')
+
+    assert caught.value.filename == str(near / 'missing')
+    assert f"'{near / 'missing'}'" in str(caught.value)
+    assert not (far / 'x').exists()
