@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from ssh_fast._packet cimport Flow, PacketReader, PacketWriter
+from ssh_fast._queue cimport Item, ItemQueue
 
 
 cdef struct Segment:
@@ -10,18 +11,6 @@ cdef struct Segment:
     const unsigned char *data
     Py_ssize_t size
     uint32_t datatype
-
-
-cdef struct Item:
-    # One entry of a flow's queue; which fields count depends on `kind`.
-    int kind
-    uint32_t datatype
-    void *owner                 # owned reference: the object the bytes lie in, or the block's source
-    void *header                # owned reference: a block's header, or NULL
-    const unsigned char *data   # borrowed from owner
-    Py_ssize_t size             # bytes not yet sent; of a block: bytes wanted from the file
-    uint64_t offset             # of a block: its place in the file
-    uint32_t tag                # of a block: what its source knows it by
 
 
 cdef class ByteSink:
@@ -69,10 +58,7 @@ cdef class ChannelFlow(Flow):
     # sending
     cdef uint64_t _send_left           # what we may still send
     cdef uint32_t _max_send_packet
-    cdef Item *_items                  # a ring: _item_count entries from _item_head
-    cdef Py_ssize_t _item_head
-    cdef Py_ssize_t _item_count
-    cdef Py_ssize_t _item_capacity
+    cdef ItemQueue _queue
     cdef bint _opened
     cdef bint _closed
     cdef bint _paused_sender
@@ -93,16 +79,12 @@ cdef class ChannelFlow(Flow):
     cdef int _fail_sink(self, exc) except -1
     cdef int _hand_over(self, bytes data, uint32_t datatype) except -1
     cdef int _credit(self, uint64_t size) except -1
-    cdef Item *_push(self) except NULL
-    cdef void _pop(self) noexcept
-    cdef void _clear(self, Item *item) noexcept
     cdef bint _can_send(self) noexcept
     cdef int _wake_writer(self) except -1
     cdef Py_ssize_t _lay_data(self) except -1
     cdef Py_ssize_t _lay_block(self, Item *item) except -1
     cdef int _load_block(self) except -1
     cdef bytes _read_block(self, Item item)
-    cdef int _append(self, bytes data) except -1
     cdef int _put_first(self, bytes data) except -1
     cdef void _fill(self, Item *item, bytes data) noexcept
     cdef int _after_sending(self) except -1

@@ -8,13 +8,14 @@ peer's window opens again when the consumer has taken the bytes.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_Check, PyMemoryView_GET_BUFFER
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_INCREF
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from ssh_fast._packet cimport MAX_PACKET_LENGTH, PREFIX, TRAILER, Flow, PacketReader, PacketWriter
+from ssh_fast._queue cimport BLOCK, DATA, MESSAGE, Item, ItemQueue, clear_item
 from ssh_fast._wire cimport store_u32
 
 from ssh_fast.errors import ProtocolError
@@ -39,10 +40,6 @@ cdef enum:
     MAX_VECTORS = 64
     MAX_BLOCK_HEADER = 512
     MAX_KEPT_SEGMENTS = 1024            # what a flow keeps for the next pass; a pass of tiny packets needs far more
-
-    DATA = 0
-    MESSAGE = 1
-    BLOCK = 2
 
 cdef uint64_t MAX_WINDOW = 0xffffffff   # RFC 4254 section 5.2
 
@@ -90,17 +87,11 @@ cdef class ChannelFlow(Flow):
         self._max_window = max(window, max_window)
         self._max_receive_packet = max_packet
         self._segments = NULL
-        self._items = NULL
+        self._queue = ItemQueue()
         self.high_water = 64 * 1024
         self.low_water = 16 * 1024
 
     def __dealloc__(self):
-        cdef Py_ssize_t index
-
-        for index in range(self._item_count):
-            self._clear(&self._items[(self._item_head + index) & (self._item_capacity - 1)])
-
-        free(self._items)
         free(self._segments)
 
     # --- opening and closing
@@ -159,8 +150,8 @@ cdef class ChannelFlow(Flow):
         self._closed = True
         self._segment_count = 0
 
-        while self._item_count:
-            self._pop()
+        while self._queue.count:
+            self._queue.pop()
 
         self.queued = 0
         self._sink = None
@@ -184,7 +175,7 @@ cdef class ChannelFlow(Flow):
     def queued_items(self):
         """Parked pieces: data, messages and blocks."""
 
-        return self._item_count
+        return self._queue.count
 
     # --- receiving
 
@@ -233,7 +224,7 @@ cdef class ChannelFlow(Flow):
 
         if self._discarding:
             # Our CLOSE waits behind data: a peer that must be read before it reads again would never let it go.
-            return self._credit(size) if self._item_count else 0
+            return self._credit(size) if self._queue.count else 0
 
         if self._sink is not None and not datatype:
             if not self.dirty:
@@ -268,14 +259,13 @@ cdef class ChannelFlow(Flow):
     cdef int end_pass(self) except -1:
         cdef ByteSink sink = self._sink
 
-        if self._sink_fed:
+        if self._sink_fed and sink is not None:
             self._sink_fed = False
 
-            if sink is not None:
-                try:
-                    sink.pass_ended()
-                except Exception as exc:
-                    self._fail_sink(exc)
+            try:
+                sink.pass_ended()
+            except Exception as exc:
+                self._fail_sink(exc)
 
         return 0
 
@@ -364,7 +354,7 @@ cdef class ChannelFlow(Flow):
         if self._consumed * 2 < self._window or self._closed or self._eof_received:
             return 0
 
-        if self.credit_limit_items and self._item_count > self.credit_limit_items:
+        if self.credit_limit_items and self._queue.count > self.credit_limit_items:
             return 0
 
         grant = self._consumed
@@ -395,7 +385,7 @@ cdef class ChannelFlow(Flow):
         if self._closed:
             return
 
-        item = self._push()
+        item = self._queue.push()
         item.kind = MESSAGE
         item.owner = <void *>payload
         item.data = <const unsigned char *>PyBytes_AS_STRING(payload)
@@ -438,7 +428,7 @@ cdef class ChannelFlow(Flow):
         if self._closed or not size:
             return 0
 
-        item = self._push()
+        item = self._queue.push()
         item.kind = DATA
         item.datatype = datatype
         item.owner = <void *>data
@@ -464,7 +454,7 @@ cdef class ChannelFlow(Flow):
         if not 8 <= PyBytes_GET_SIZE(header) <= MAX_BLOCK_HEADER:
             raise ValueError(f'header must be 8 to {MAX_BLOCK_HEADER} bytes long, got {PyBytes_GET_SIZE(header)}')
 
-        item = self._push()
+        item = self._queue.push()
         item.kind = BLOCK
         item.owner = <void *>source
         item.header = <void *>header
@@ -478,106 +468,64 @@ cdef class ChannelFlow(Flow):
         return self._wake_writer()
 
     cdef int drop_blocks(self, BlockSource source) except -1:
-        cdef Py_ssize_t mask = self._item_capacity - 1, index, kept = 0
+        cdef ItemQueue queue = self._queue
+        cdef Py_ssize_t index, kept = 0
         cdef Item *item
 
-        for index in range(self._item_count):
-            item = &self._items[(self._item_head + index) & mask]
+        for index in range(queue.count):
+            item = queue.at(index)
 
             if item.kind == BLOCK and item.owner == <void *>source:
                 self.queued -= item.size + PyBytes_GET_SIZE(<bytes>item.header)
-                self._clear(item)
+                clear_item(item)
             else:
-                self._items[(self._item_head + kept) & mask] = item[0]
+                queue.at(kept)[0] = item[0]
                 kept += 1
 
-        self._item_count = kept
+        queue.truncate(kept)
         # A message that waited behind them may go now, and a sender that waited for them go on.
         self._wake_writer()
 
         return self._after_sending()
 
     cdef int lay_blocks_now(self, BlockSource source) except -1:
-        cdef Item *items = self._items
-        cdef Item *moved
-        cdef Py_ssize_t head = self._item_head, count = self._item_count, mask = self._item_capacity - 1, index
+        cdef ItemQueue old = self._queue
+        cdef Item item
+        cdef bytes loaded
         cdef object failure = None
 
         # The queue is built anew in its order; what the source sends meanwhile may go between, never inside, messages.
-        self._items = NULL
-        self._item_head = self._item_count = self._item_capacity = 0
+        self._queue = ItemQueue()
 
-        for index in range(count):
-            moved = &items[(head + index) & mask]
+        while old.count and not self._closed:
+            if old.at(0).kind != BLOCK or old.at(0).owner != <void *>source or failure is not None:
+                self._queue.push()[0] = old.at(0)[0]
+                old.take()
+                continue
+
+            item = old.take()
 
             try:
-                if self._closed:
-                    self._clear(moved)
-                elif moved.kind == BLOCK and moved.owner == <void *>source and failure is None:
-                    try:
-                        self._append(self._read_block(moved[0]))
-                    finally:
-                        self._clear(moved)
-                else:
-                    self._push()[0] = moved[0]
+                loaded = self._read_block(item)
+
+                if loaded and not self._closed:
+                    self._fill(self._queue.push(), loaded)
             except BaseException as exc:
                 # What is behind keeps its place.
                 failure = exc
-
-        free(items)
+            finally:
+                clear_item(&item)
 
         if failure is not None:
             raise failure
 
         return 0
 
-    cdef Item *_push(self) except NULL:
-        """Add an empty item at the tail."""
-
-        cdef Item *items
-        cdef Item *item
-        cdef Py_ssize_t index, capacity
-
-        if self._item_count == self._item_capacity:
-            capacity = self._item_capacity * 2 if self._item_capacity else 8
-            items = <Item *>malloc(capacity * sizeof(Item))
-
-            if items == NULL:
-                raise MemoryError()
-
-            for index in range(self._item_count):
-                items[index] = self._items[(self._item_head + index) & (self._item_capacity - 1)]
-
-            free(self._items)
-            self._items = items
-            self._item_head = 0
-            self._item_capacity = capacity
-
-        item = &self._items[(self._item_head + self._item_count) & (self._item_capacity - 1)]
-        item[0] = Item(DATA, 0, NULL, NULL, NULL, 0, 0, 0)
-        self._item_count += 1
-
-        return item
-
-    cdef void _pop(self) noexcept:
-        cdef Item item = self._items[self._item_head]
-
-        self._item_head = (self._item_head + 1) & (self._item_capacity - 1)
-        self._item_count -= 1
-        self._clear(&item)
-
-    cdef void _clear(self, Item *item) noexcept:
-        if item.owner != NULL:
-            Py_DECREF(<object>item.owner)
-
-        if item.header != NULL:
-            Py_DECREF(<object>item.header)
-
     cdef bint _can_send(self) noexcept:
-        if not self._opened or self._closed or not self._item_count:
+        if not self._opened or self._closed or not self._queue.count:
             return False
 
-        return self._items[self._item_head].kind == MESSAGE or self._send_left > 0
+        return self._queue.at(0).kind == MESSAGE or self._send_left > 0
 
     cdef int _wake_writer(self) except -1:
         if self._opened and not self._closed and (self._adjust_due or self._can_send()):
@@ -606,12 +554,12 @@ cdef class ChannelFlow(Flow):
             writer.commit(9)
 
         while laid < budget and self._can_send() and not writer._blocked:
-            item = &self._items[self._item_head]
+            item = self._queue.at(0)
 
             if item.kind == MESSAGE:
                 size = item.size
                 memcpy(writer.reserve(size), item.data, size)
-                self._pop()
+                self._queue.pop()
                 writer.commit(size)
                 laid += size
             elif item.kind == BLOCK:
@@ -640,13 +588,14 @@ cdef class ChannelFlow(Flow):
 
         cdef Py_ssize_t limit = <Py_ssize_t>min(<uint64_t>self._max_send_packet, self._send_left)
         cdef Py_ssize_t size = 0, index = 0, part, left
-        cdef Item *item = &self._items[self._item_head]
+        cdef ItemQueue queue = self._queue
+        cdef Item *item = queue.at(0)
         cdef uint32_t datatype = item.datatype
         cdef int header = EXTENDED_DATA_HEADER if datatype else DATA_HEADER
         cdef unsigned char *payload
 
-        while size < limit and index < self._item_count:
-            item = &self._items[(self._item_head + index) & (self._item_capacity - 1)]
+        while size < limit and index < queue.count:
+            item = queue.at(index)
 
             if item.kind != DATA or item.datatype != datatype:
                 break
@@ -667,7 +616,7 @@ cdef class ChannelFlow(Flow):
         left = size
 
         while left:
-            item = &self._items[self._item_head]
+            item = queue.at(0)
             part = min(left, item.size)
             memcpy(payload, item.data, part)
             payload += part
@@ -676,7 +625,7 @@ cdef class ChannelFlow(Flow):
             item.size -= part
 
             if not item.size:
-                self._pop()
+                queue.pop()
 
         self._send_left -= size
         self.queued -= size
@@ -744,7 +693,7 @@ cdef class ChannelFlow(Flow):
                     vectors[first].iov_base = <unsigned char *>vectors[first].iov_base + part
                     vectors[first].iov_len -= part
 
-        self._pop()
+        self._queue.pop()
         self.queued -= total
 
         if got < wanted:
@@ -780,15 +729,12 @@ cdef class ChannelFlow(Flow):
     cdef int _load_block(self) except -1:
         """Put the block at the head of the queue in memory, where it waits as data."""
 
-        cdef Item item = self._items[self._item_head]
-
-        self._item_head = (self._item_head + 1) & (self._item_capacity - 1)
-        self._item_count -= 1
+        cdef Item item = self._queue.take()
 
         try:
             self._put_first(self._read_block(item))
         finally:
-            self._clear(&item)
+            clear_item(&item)
 
         return 0
 
@@ -839,21 +785,11 @@ cdef class ChannelFlow(Flow):
 
         return loaded
 
-    cdef int _append(self, bytes data) except -1:
-        """Put data at the tail of the queue."""
-
-        if not self._closed and PyBytes_GET_SIZE(data):
-            self._fill(self._push(), data)
-
-        return 0
-
     cdef int _put_first(self, bytes data) except -1:
         """Put data at the head of the queue."""
 
         if not self._closed and PyBytes_GET_SIZE(data):
-            self._push()
-            self._item_head = (self._item_head - 1) & (self._item_capacity - 1)
-            self._fill(&self._items[self._item_head], data)
+            self._fill(self._queue.push_first(), data)
 
         return 0
 

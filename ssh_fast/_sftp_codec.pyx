@@ -273,7 +273,7 @@ cdef class RequestAssembler(MessageAssembler):
 
         size = <uint32_t>min(<uint64_t>size, <uint64_t>self.max_read, room)
 
-        if flow._item_count >= MAX_PARKED_ITEMS:
+        if flow._queue.count >= MAX_PARKED_ITEMS:
             return flow.send_bytes(encode_status(request_id, FX_FAILURE, 'Too many requests are outstanding'))
 
         if offset > MAX_OFFSET - size:

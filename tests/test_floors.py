@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'ssh_fast'
 # Floor -> the units on it (modules or packages directly below ssh_fast).
 FLOORS = {
     0: ('logging', 'constants', 'errors', 'wire', 'opening', '_openssl', '_wire'),
-    1: ('_cipher', '_packet', '_flow', '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power'),
+    1: ('_cipher', '_packet', '_queue', '_flow', '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power'),
     2: ('keys',),
     3: ('transport', 'userauth'),
     4: ('channel',),

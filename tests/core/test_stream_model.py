@@ -39,7 +39,7 @@ class Channel:
 
     def data_received(self, data: bytes, datatype: int) -> None:
         assert data
-        self.received[datatype] += data
+        self.received.setdefault(datatype, bytearray()).extend(data)
         self._note(self.order, datatype, len(data))
         self.owed += len(data)
 
