@@ -22,6 +22,7 @@ async def dial(
 
     Raises:
       OSError: no address of the host could be connected to; the error names host and port
+      ValueError: the host's name has no form in the DNS
     """
 
     loop = asyncio.get_running_loop()
@@ -35,6 +36,8 @@ async def dial(
         _, protocol = await loop.create_connection(
             factory, host, port, family=family, flags=flags, local_addr=local_addr
         )
+    except UnicodeError as exc:
+        raise ValueError(f'host: {host[:64]!r} cannot be a host name: {exc}') from exc
     except OSError as exc:
         if exc.errno is None:
             raise OSError(f'Cannot connect to {host} port {port}: {exc}') from exc

@@ -21,7 +21,7 @@ from tests.reference.packet import PacketReceiver, PacketSender
 from tests.reference.suites import AEAD_KEYS, ETM, MAC_KEYS, STREAM_KEYS, Suite
 
 LOOPBACK = '127.0.0.1'
-PATIENCE = 15.0     # seconds that a peer waits for an answer before the test fails
+PATIENCE = 6.0     # seconds that a peer waits for an answer before the test fails
 GCM = Suite(b'aes128-gcm@openssh.com')
 USER, PASSWORD = 'user', 'secret'
 
@@ -327,7 +327,7 @@ async def serving(base: type[ssh_fast.SSHServer] = Server, **options: Any) -> As
 
 @contextlib.asynccontextmanager
 async def hostile_server(script: Callable[[Peer], Awaitable[None]], **options: Any) -> AsyncIterator[int]:
-    """Run `script` for each client that connects; yield the port. What it raises other than `Gone` is raised at the end."""
+    """Run `script` for each client that connects; yield the port. What it raises, but for `Gone`, is raised at the end."""
     tasks: list[asyncio.Task[None]] = []
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -132,7 +132,7 @@ async def test_flipped_bits_of_a_live_connection(suite: Suite) -> None:
 
 
 async def test_cve_2008_5161_a_bad_length_looks_like_a_bad_mac() -> None:
-    """Where the length is decrypted before the MAC is known, a wrong one is told by nothing: not at once, not by words."""
+    """Where the length is decrypted before the MAC is known, a wrong one is told by nothing: neither time nor words."""
     suite = Suite(b'aes128-ctr', b'hmac-sha2-256')
     told = []
     async with serving() as server:
@@ -314,7 +314,7 @@ async def test_cve_2023_48795_terrapin_between_openssh_and_our_server(
 @pytest.mark.parametrize('is_client', [True, False], ids=['server', 'client'])
 @by_mode
 async def test_cve_2023_48795_a_peer_without_the_marker(suite: Suite, is_client: bool) -> None:
-    """Optional messages before NEWKEYS, from an end that cannot do strict kex: fatal where the cipher would forget them."""
+    """Optional messages before NEWKEYS of an end without strict kex: fatal where the cipher would forget them."""
     fatal = suite.name.startswith(b'chacha20') or suite.mac.endswith(b'-etm@openssh.com')
     if is_client:
         async with serving() as server:
