@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Self
 
 from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
+from ..channel.mux import DEFAULT_MAX_SESSIONS
 from ..constants import DEFAULT_PORT
 from ..keys.authorized_keys import SSHAuthorizedKeys
 from ..keys.keypair import SSHKeyPair
@@ -92,6 +93,7 @@ _SERVER: dict[str, Option] = {
     'authorized_client_keys': Option(prepare.authorized_keys),
     'auth_methods': Option(prepare.method_sequences, ()),
     'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
+    'max_sessions': Option(prepare.integer(1), DEFAULT_MAX_SESSIONS),
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
     'process_factory': Option(prepare.function),
@@ -365,8 +367,9 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     Beyond those: `max_window`, the bytes up to which a channel's receive window may grow by itself (default 16 MiB);
     `auth_methods`, alternative sequences of methods of which a login must complete one, such as
     ['publickey,password', 'publickey,keyboard-interactive'] (default: any one method); `max_auth_tries`, the failure
-    that ends the connection (default 6); `banner`, a text that is sent to clients before they log in. Files of keys are
-    read once: call `update` with the same names to read them again.
+    that ends the connection (default 6); `max_sessions`, the sessions that a connection may have open at once (default
+    10, as OpenSSH's MaxSessions); `banner`, a text that is sent to clients before they log in. Files of keys are read
+    once: call `update` with the same names to read them again.
     """
 
     _options = _SERVER
@@ -378,6 +381,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     authorized_client_keys: SSHAuthorizedKeys | None
     auth_methods: tuple[MethodSequence, ...]
     max_auth_tries: int
+    max_sessions: int
     banner: str | None
     allow_pty: bool
     process_factory: Callable[..., Any] | None

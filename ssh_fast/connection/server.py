@@ -109,7 +109,7 @@ class SSHServerConnection(SSHConnection):
         self._ssh.authentication_complete()
         self._extra['username'] = username
         self._key_options = cast(ServerLogin, self._login).key_options()
-        self._start_channels(Mux(self._ssh, self._reader, self._writer, self))
+        self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions))
         self.ask(self._owner.auth_completed, self._accept)
 
     def _accept(self, _: None) -> None:
@@ -156,10 +156,11 @@ class SSHServerConnection(SSHConnection):
         self._owner.connection_made(self)
 
     def _owner_connection_lost(self, exc: Exception | None) -> None:
-        if exc and not self.get_extra_info('username') and self._error_handler:
-            self._error_handler(self, exc)
-
-        self._owner.connection_lost(exc)
+        try:
+            if exc and not self.get_extra_info('username') and self._error_handler:
+                self._error_handler(self, exc)
+        finally:
+            self._owner.connection_lost(exc)
 
     def _owner_debug_received(self, message: str, lang: str, always_display: bool) -> None:
         self._owner.debug_msg_received(message, lang, always_display)

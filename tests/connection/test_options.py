@@ -132,7 +132,7 @@ def test_options_of_later_versions_are_refused(cls, name, value):
 
 def test_supported_and_unsupported_names_together_are_all_names():
     for cls, names in zip(BOTH, [CLIENT_NAMES, SERVER_NAMES], strict=True):
-        ours = {'max_window', 'auth_methods', 'max_auth_tries', 'banner'}
+        ours = {'max_window', 'auth_methods', 'max_auth_tries', 'max_sessions', 'banner'}
         assert cls._options.keys() - ours <= names
         assert names == (cls._options.keys() | cls._unsupported.keys()) - ours
 
@@ -185,6 +185,7 @@ def test_server_defaults():
     assert options.authorized_client_keys is None
     assert options.auth_methods == ()
     assert options.max_auth_tries == 6
+    assert options.max_sessions == 10
     assert options.sftp_factory is None
     assert options.allow_pty
     assert options.banner is None
@@ -303,7 +304,7 @@ def test_bad_client_values_are_refused_by_name(name, value):
         ('sftp_version', 4), ('sftp_version', 6), ('auth_methods', 'publickey'), ('auth_methods', ['hostbased']),
         ('auth_methods', [[]]), ('auth_methods', [5]), ('auth_methods', 5), ('authorized_client_keys', 5),
         ('authorized_client_keys', [5]), ('banner', b'x'), ('session_factory', 5),
-        ('sftp_factory', 5), ('allow_pty', None), ('max_auth_tries', 0), ('server_host_keys', 5),
+        ('sftp_factory', 5), ('allow_pty', None), ('max_auth_tries', 0), ('max_sessions', 0), ('server_host_keys', 5),
     ],
 )  # fmt: skip
 def test_bad_server_values_are_refused_by_name(name, value):
