@@ -60,7 +60,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._is_client = is_client
         self._tick_after = max(0.1, min(_TICK, options.rekey_seconds))
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
         self._keepalive = Keepalive(self, options.keepalive_interval, options.keepalive_count_max)
 
         self._in_pass = False
@@ -147,9 +146,7 @@ class SSHConnection(asyncio.BufferedProtocol):
 
         self._cleanup(ConnectionLost(f'Connection lost: {exc}' if exc else 'Connection lost'))
         self._socket_transport = None
-
-        if self._close_timer:
-            self._close_timer.cancel()
+        self._cancel_timers()
 
         if not self._closed.done():
             self._closed.set_result(None)
@@ -397,7 +394,7 @@ class SSHConnection(asyncio.BufferedProtocol):
     def _close_socket(self) -> None:
         if transport := self._socket_transport:
             transport.close()
-            self._close_timer = self._loop.call_later(_CLOSE_TIMEOUT, transport.abort)
+            self._call_later(_CLOSE_TIMEOUT, transport.abort)
 
     def _cleanup(self, exc: Exception | None) -> None:
         if self._closing:
@@ -423,7 +420,10 @@ class SSHConnection(asyncio.BufferedProtocol):
             # Nobody may be waiting for it.
             self._established.exception()
 
-        self._owner_connection_lost(exc)
+        try:
+            self._owner_connection_lost(exc)
+        except Exception as error:
+            self._logger.error('Uncaught exception in connection_lost', exc_info=error)
 
         if not self._socket_transport and not self._closed.done():
             self._closed.set_result(None)
@@ -436,6 +436,10 @@ class SSHConnection(asyncio.BufferedProtocol):
         """
 
         await asyncio.shield(self._established)
+
+        # It may have ended again in the pass that let the user in.
+        if self._exc:
+            raise self._exc
 
     async def wait_closed(self) -> None:
         """Wait until the socket is closed."""

@@ -1,63 +1,603 @@
-"""connect and listen: what they raise to whoever awaits them, and what they leave behind."""
+"""connect, listen and their like on loopback: what they return, what they raise, and what they leave behind."""
 
 import asyncio
-import contextlib
+import gc
+import os
+import resource
 import socket
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 
 import ssh_fast
+from tests.security.peer import (
+    HOST_KEY,
+    LOOPBACK,
+    PASSWORD,
+    USER,
+    Peer,
+    Server,
+    client_options,
+    hostile_server,
+    resident_kib,
+    serving,
+)
+
+KNOWN = HOST_KEY.export_public_key().decode()
 
 
-@pytest.fixture
-async def silent_port() -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
-    """The port of a server that says nothing, and the connections that it has."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        with contextlib.suppress(OSError):
-            await reader.read()
-        writers.remove(writer)
-        writer.close()
-
-    server = await asyncio.start_server(accept, '127.0.0.1', 0)
-    yield server.sockets[0].getsockname()[1], writers
-    server.close()
+def trusting(port: int) -> bytes:
+    return f'[{LOOPBACK}]:{port} {KNOWN}'.encode()
 
 
-async def test_connect_timeout_says_what_took_how_long(
-    silent_port: tuple[int, list[asyncio.StreamWriter]],
+class Ends:
+    """A factory of client objects that tell how their connections ended."""
+
+    def __init__(self, base: type[ssh_fast.SSHClient] = ssh_fast.SSHClient) -> None:
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        future = self.lost
+
+        class Client(base):    # type: ignore[misc, valid-type]
+            def connection_lost(self, exc: Exception | None) -> None:
+                future.set_result(exc)
+
+        self.factory = Client
+
+
+def open_files() -> int:
+    return len(os.listdir('/proc/self/fd'))
+
+
+async def echo(process: Any) -> None:
+    async for line in process.stdin:
+        process.stdout.write(line)
+    process.exit(0)
+
+
+# --- connecting
+
+
+async def test_a_refused_port_names_host_and_port() -> None:
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        port = sock.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError, match=f'{LOOPBACK} port {port}'):
+            await ssh_fast.connect(LOOPBACK, port, **client_options())
+
+
+async def test_connect_timeout_covers_the_login() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.handshake()
+        await peer.expect_gone()
+
+    async with hostile_server(script) as port:
+        before = open_files()
+        with pytest.raises(TimeoutError):
+            await ssh_fast.connect(LOOPBACK, port, **client_options(connect_timeout=0.2))
+        await asyncio.sleep(0.05)
+        assert open_files() <= before
+
+
+async def test_login_timeout_of_a_client() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.handshake()
+        await peer.expect_gone()
+
+    async with hostile_server(script) as port:
+        with pytest.raises(ssh_fast.ConnectionLost, match='[Ll]ogin'):
+            await ssh_fast.connect(LOOPBACK, port, **client_options(login_timeout=0.2))
+
+
+async def test_a_wrong_password_is_permission_denied() -> None:
+    async with serving() as server:
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(LOOPBACK, server.port, **client_options(password='wrong'))
+
+
+@pytest.mark.parametrize('known', ['right', 'none', 'other', 'revoked', 'trust all'])
+async def test_host_keys(known: str) -> None:
+    async with serving() as server:
+        host = f'[{LOOPBACK}]:{server.port}'
+        other = ssh_fast.generate_private_key('ssh-ed25519').export_public_key().decode()
+        lists = {
+            'right': f'{host} {KNOWN}', 'none': '', 'other': f'{host} {other}',
+            'revoked': f'{host} {KNOWN}\n@revoked * {KNOWN}',
+        }
+        hosts = None if known == 'trust all' else lists[known].encode()
+        if known in ('right', 'trust all'):
+            async with ssh_fast.connect(LOOPBACK, server.port, **client_options(known_hosts=hosts)) as conn:
+                assert conn.get_server_host_key().public_data == HOST_KEY.public_data
+        else:
+            with pytest.raises(ssh_fast.HostKeyNotVerifiable):
+                await ssh_fast.connect(LOOPBACK, server.port, **client_options(known_hosts=hosts))
+
+
+@pytest.mark.parametrize('answer', [True, False, None, 'yes'])
+async def test_a_client_object_may_trust_a_host_key(answer: Any) -> None:
+    """Only True itself is trust; the object is shown the host as it was dialled."""
+    asked: list[tuple[str, str, int]] = []
+
+    class Client(ssh_fast.SSHClient):
+        def validate_host_public_key(self, host: str, addr: str, port: int, key: ssh_fast.SSHKey) -> bool:
+            asked.append((host, addr, port))
+            return answer
+
+    async with serving() as server:
+        options = client_options(known_hosts=b'', client_factory=Client)
+        if answer is True:
+            async with ssh_fast.connect('localhost', server.port, family=socket.AF_INET, **options):
+                assert asked == [('localhost', LOOPBACK, server.port)]
+        else:
+            with pytest.raises(ssh_fast.HostKeyNotVerifiable):
+                await ssh_fast.connect(LOOPBACK, server.port, **options)
+
+
+async def test_get_server_host_key() -> None:
+    async with serving() as server:
+        key = await ssh_fast.get_server_host_key(LOOPBACK, server.port)
+        assert key.public_data == HOST_KEY.public_data
+        await server.made[0].lost
+        assert server.made[0].users == []
+
+
+async def test_create_connection_and_create_server() -> None:
+    made: list[Server] = []
+
+    def factory() -> Server:
+        made.append(Server())
+        return made[-1]
+
+    async with await ssh_fast.create_server(factory, LOOPBACK, 0, server_host_keys=[HOST_KEY]) as server:
+        client = ssh_fast.SSHClient()
+        conn, owner = await ssh_fast.create_connection(lambda: client, LOOPBACK, server.get_port(), **client_options())
+        assert owner is client
+        conn.close()
+        await conn.wait_closed()
+        assert await made[0].lost is None
+
+
+async def test_run_client_and_run_server_over_a_socketpair() -> None:
+    ours, theirs = socket.socketpair()
+    serve = asyncio.ensure_future(
+        ssh_fast.run_server(theirs, server_host_keys=[HOST_KEY], server_factory=Server, process_factory=echo)
+    )
+    async with ssh_fast.run_client(ours, **client_options()) as conn:
+        result = await conn.run('x', input='hello\n')
+        assert result.stdout == 'hello\n'
+    async with await serve:
+        pass
+
+
+async def test_extra_info() -> None:
+    async with serving() as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, encryption_algs='aes128-ctr', **client_options()) as conn:
+            there = server.made[0].conn
+            assert conn.get_extra_info('peername') == (LOOPBACK, server.port)
+            assert there.get_extra_info('peername') == conn.get_extra_info('sockname')
+            assert conn.get_extra_info('username') == there.get_extra_info('username') == USER
+            assert conn.get_extra_info('send_cipher') == there.get_extra_info('recv_cipher') == 'aes128-ctr'
+            assert conn.get_extra_info('server_version').startswith('SSH-2.0-')
+            assert conn.get_extra_info('nothing', 5) == 5
+            conn.set_extra_info(mine=1)
+            assert conn.get_extra_info('mine') == 1
+
+
+async def test_options_change_for_later_connections_only() -> None:
+    async with ssh_fast.listen(LOOPBACK, 0, server_host_keys=[HOST_KEY], server_factory=Server) as server:
+        async with ssh_fast.connect(LOOPBACK, server.get_port(), **client_options()) as first:
+            server.update(encryption_algs=['aes256-ctr'])
+            async with ssh_fast.connect(LOOPBACK, server.get_port(), **client_options()) as second:
+                assert second.get_extra_info('send_cipher') == 'aes256-ctr' != first.get_extra_info('send_cipher')
+
+
+async def test_many_connections_at_once() -> None:
+    async with serving(process_factory=echo) as server:
+        async def one(number: int) -> None:
+            async with ssh_fast.connect(LOOPBACK, server.port, **client_options()) as conn:
+                assert (await conn.run('x', input=f'{number}\n')).stdout == f'{number}\n'
+
+        await asyncio.gather(*(one(number) for number in range(30)))
+        assert [await owner.lost for owner in server.made] == [None] * 30
+
+
+async def test_an_acceptor_and_an_error_handler() -> None:
+    accepted: list[Any] = []
+    failed: list[Any] = []
+
+    async def acceptor(conn: Any) -> None:
+        accepted.append(conn.get_extra_info('username'))
+
+    async with serving(acceptor=acceptor, error_handler=lambda conn, exc: failed.append(exc)) as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options()):
+            await asyncio.sleep(0.02)
+        async with await Peer.connect(server.port) as peer:
+            await peer.handshake()
+        await asyncio.sleep(0.05)
+    assert accepted == [USER]
+    assert len(failed) == 1 and isinstance(failed[0], ssh_fast.ConnectionLost)
+
+
+# --- the application's code
+
+
+@pytest.mark.parametrize('kind', ['plain', 'coroutine'])
+async def test_authentication_callbacks_plain_and_awaited(kind: str) -> None:
+    async def later(value: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return value
+
+    answer = later if kind == 'coroutine' else lambda value: value
+
+    class Asking(Server):
+        def begin_auth(self, username: str) -> Any:
+            return answer(True)
+
+        def validate_password(self, username: str, password: str) -> Any:
+            return answer(password == PASSWORD)
+
+        def auth_completed(self) -> Any:
+            return answer(None)
+
+    class Client(ssh_fast.SSHClient):
+        tries = ['wrong', PASSWORD]
+
+        def password_auth_requested(self) -> Any:
+            return answer(self.tries.pop(0) if self.tries else None)
+
+    async with serving(Asking) as server:
+        options = client_options(password=None, client_factory=Client, preferred_auth='password')
+        async with ssh_fast.connect(LOOPBACK, server.port, **options) as conn:
+            assert conn.get_extra_info('username') == USER
+
+
+CALLBACKS = ['connection_made', 'begin_auth', 'validate_password', 'auth_completed', 'session_requested',
+             'connection_lost', 'factory']
+
+
+@pytest.mark.parametrize('callback', CALLBACKS)
+async def test_an_exception_in_a_servers_callback_ends_that_connection_only(
+    callback: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port, connections = silent_port
-    with pytest.raises(TimeoutError, match=f'^Connecting to 127.0.0.1 port {port} took longer than 0.2 seconds$'):
-        await ssh_fast.connect(
-            '127.0.0.1', port, known_hosts=None, client_keys=None, username='user', connect_timeout=0.2
-        )
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    broken = True
 
-    async with asyncio.timeout(5):
-        while connections:
-            await asyncio.sleep(0.01)
+    def fail(self: Any, *args: Any) -> Any:
+        if broken:
+            raise ZeroDivisionError(callback)
+        return getattr(Server, callback)(self, *args)
+
+    faulty = type('Faulty', (Server,), {} if callback == 'factory' else {callback: fail})
+    if callback == 'factory':
+        faulty = type('Faulty', (Server,), {'__init__': lambda self: fail(self) if broken else Server.__init__(self)})
+
+    async def use(port: int) -> None:
+        async with ssh_fast.connect(LOOPBACK, port, **client_options(connect_timeout=5)) as conn:
+            await conn.run('x', input='')
+
+    async with serving(process_factory=echo) as good, serving(faulty, process_factory=echo) as server:
+        async with ssh_fast.connect(LOOPBACK, good.port, **client_options()) as bystander:
+            before = open_files()
+            if callback == 'connection_lost':
+                await asyncio.wait_for(use(server.port), 5)
+            else:
+                with pytest.raises((ssh_fast.DisconnectError, ssh_fast.ChannelOpenError)):
+                    await asyncio.wait_for(use(server.port), 5)
+            for _ in range(100):
+                gc.collect()
+                if open_files() <= before:
+                    break
+                await asyncio.sleep(0.02)
+            assert open_files() <= before, 'the socket is left open'
+            assert (await bystander.run('x', input='')).exit_status == 0
+            if callback != 'factory':
+                broken = False
+                await use(server.port)
 
 
-async def test_timeout_of_the_caller_stays_its_own(silent_port: tuple[int, list[asyncio.StreamWriter]]) -> None:
-    with pytest.raises(TimeoutError) as caught:
-        async with asyncio.timeout(0.2):
+@pytest.mark.parametrize('callback', ['connection_lost', 'error_handler'])
+async def test_a_socket_is_closed_although_the_application_fails_to_hear_of_it(callback: str) -> None:
+    """The timer of the login finds a silent peer; what the application is told of it raises."""
+    heard: list[str] = []
+
+    def fail(*args: Any) -> Any:
+        heard.append('failed')
+        raise ZeroDivisionError(callback)
+
+    class Faulty(Server):
+        def connection_lost(self, exc: Exception | None) -> None:
+            heard.append('lost')
+            if callback == 'connection_lost':
+                fail()
+
+    handler = fail if callback == 'error_handler' else None
+    async with serving(Faulty, login_timeout=0.1, error_handler=handler) as server:
+        async with await Peer.connect(server.port) as peer:
+            await peer.handshake()
+            gone = await peer.expect_gone(2)
+            assert gone.code is not None
+            await asyncio.wait_for(server.made[0].conn.wait_closed(), 2)
+    assert sorted(heard) == ['failed', 'lost']
+
+
+@pytest.mark.parametrize('callback', ['connection_made', 'begin_auth', 'auth_completed', 'validate_host_public_key',
+                                      'password_auth_requested', 'factory'])
+async def test_an_exception_in_a_clients_callback_is_raised_by_connect(callback: str) -> None:
+    def fail(*args: Any) -> Any:
+        raise ZeroDivisionError(callback)
+
+    factory = fail if callback == 'factory' else type('Faulty', (ssh_fast.SSHClient,), {callback: fail})
+    async with serving() as server:
+        before = open_files()
+        with pytest.raises(ZeroDivisionError, match=callback):
             await ssh_fast.connect(
-                '127.0.0.1', silent_port[0], known_hosts=None, client_keys=None, username='user', connect_timeout=60
+                LOOPBACK,
+                server.port,
+                **client_options(
+                    client_factory=factory,
+                    known_hosts=b'' if 'host' in callback else None,
+                    password=None if 'password' in callback else PASSWORD,
+                ),
             )
-    assert str(caught.value) == ''
+        del factory
+        for _ in range(50):
+            gc.collect()
+            if open_files() <= before:
+                break
+            await asyncio.sleep(0.02)
+        assert open_files() <= before
 
 
-async def test_refused_connection_names_host_and_port() -> None:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-        with pytest.raises(ConnectionRefusedError, match=f'Cannot connect to 127.0.0.1 port {port}'):
-            await ssh_fast.connect('127.0.0.1', port, known_hosts=None, client_keys=None, username='user')
+async def test_authorized_keys_of_a_connection() -> None:
+    """A server object may choose the keys of each user; their options are in force."""
+    mine, forced = (ssh_fast.generate_private_key('ssh-ed25519') for _ in range(2))
+
+    class Choosing(Server):
+        def begin_auth(self, username: str) -> bool:
+            line = mine.export_public_key().decode()
+            if username == 'forced':
+                line = 'command="echo forced",no-pty,environment="A=b" ' + forced.export_public_key().decode()
+            self.conn.set_authorized_keys(ssh_fast.import_authorized_keys(line))
+            return True
+
+    seen: list[Any] = []
+
+    def handle(process: Any) -> None:
+        seen.append((process.command, process.get_terminal_type(), dict(process.env)))
+        process.exit(0)
+
+    async with serving(Choosing, process_factory=handle) as server:
+        base = client_options(password=None)
+        async with ssh_fast.connect(LOOPBACK, server.port, **{**base, 'client_keys': [mine]}) as conn:
+            await conn.run('mine', term_type='vt100', env={'X': 'y'})
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(LOOPBACK, server.port, **{**base, 'client_keys': [forced]})
+        async with ssh_fast.connect(
+            LOOPBACK, server.port, **{**base, 'client_keys': [forced], 'username': 'forced'}
+        ) as conn:
+            await conn.run('something else')
+            with pytest.raises(ssh_fast.ChannelOpenError):
+                await conn.run('x', term_type='vt100')
+    assert seen[0][:2] == ('mine', 'vt100') and seen[0][2].get('X') == 'y'
+    assert seen[1][0] == 'echo forced' and seen[1][1] is None and seen[1][2].get('A') == 'b'
 
 
-async def test_listen_needs_a_host_key() -> None:
-    with pytest.raises(ValueError, match='^server_host_keys: a server needs at least one host key'):
-        await ssh_fast.listen('127.0.0.1', 0)
+@pytest.mark.parametrize(
+    ('pattern', 'admitted'), [('127.0.0.0/8', True), ('10.0.0.0/8', False), ('!127.0.0.1,*', False)]
+)
+async def test_from_is_checked_against_the_peer(pattern: str, admitted: bool) -> None:
+    key = ssh_fast.generate_private_key('ssh-ed25519')
+    keys = ssh_fast.import_authorized_keys(f'from="{pattern}" {key.export_public_key().decode()}')
+    async with serving(authorized_client_keys=keys) as server:
+        options = client_options(password=None, client_keys=[key])
+        if admitted:
+            async with ssh_fast.connect(LOOPBACK, server.port, **options):
+                pass
+        else:
+            with pytest.raises(ssh_fast.PermissionDenied):
+                await ssh_fast.connect(LOOPBACK, server.port, **options)
+
+
+# --- the end of connections
+
+
+async def test_a_reason_reaches_the_peer() -> None:
+    async with serving() as server:
+        ends = Ends()
+        conn = await ssh_fast.connect(LOOPBACK, server.port, **client_options(client_factory=ends.factory))
+        server.made[0].conn.disconnect(ssh_fast.DISC_TOO_MANY_CONNECTIONS, 'come back later')
+        exc = await asyncio.wait_for(ends.lost, 5)
+        assert isinstance(exc, ssh_fast.DisconnectError)
+        assert (exc.code, exc.reason) == (ssh_fast.DISC_TOO_MANY_CONNECTIONS, 'come back later')
+        await conn.wait_closed()
+        assert conn.is_closed()
+        with pytest.raises(ssh_fast.DisconnectError):
+            await conn.run('x')
+
+
+async def test_close_and_abort() -> None:
+    async with serving() as server:
+        for way in ('close', 'abort'):
+            conn = await ssh_fast.connect(LOOPBACK, server.port, **client_options())
+            getattr(conn, way)()
+            await asyncio.wait_for(conn.wait_closed(), 5)
+            exc = await asyncio.wait_for(server.made[-1].lost, 5)
+            assert exc is None if way == 'close' else isinstance(exc, ssh_fast.ConnectionLost)
+            getattr(conn, way)()
+
+
+async def test_leaving_the_block_with_data_in_flight() -> None:
+    """Closing is quick although the peer reads nothing, and says so to who waits."""
+    async def stuck(process: Any) -> None:
+        await asyncio.sleep(60)
+
+    async with serving(process_factory=stuck) as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options()) as conn:
+            process = await conn.create_process('x', encoding=None)
+            process.stdin.write(bytes(8 << 20))
+            waiting = asyncio.ensure_future(process.wait())
+            await asyncio.sleep(0.05)
+        results = await asyncio.gather(waiting, return_exceptions=True)
+        assert results and conn.is_closed()
+
+
+async def test_a_silent_peer_is_given_up() -> None:
+    """No answer to `count` keepalives: ConnectionLost, for whoever waits too."""
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.accept_session()
+        await peer.expect_gone()
+
+    async with hostile_server(script) as port:
+        ends = Ends()
+        options = client_options(keepalive_interval=0.1, keepalive_count_max=2, client_factory=ends.factory)
+        conn = await ssh_fast.connect(LOOPBACK, port, **options)
+        loop = asyncio.get_running_loop()
+        process = await conn.create_process('x')
+        started = loop.time()
+        with pytest.raises(ssh_fast.ConnectionLost):
+            await asyncio.wait_for(process.wait(check=True), 5)
+        assert loop.time() - started >= 0.2
+        assert isinstance(await ends.lost, ssh_fast.ConnectionLost)
+
+
+async def test_an_idle_honest_peer_is_kept() -> None:
+    async with serving(keepalive_interval=0.05, keepalive_count_max=1) as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options(keepalive_interval=0.05)) as conn:
+            await asyncio.sleep(0.5)
+            assert not conn.is_closed() and not server.made[0].conn.is_closed()
+
+
+@pytest.mark.parametrize('stage', range(0, 60, 3))
+async def test_cve_2024_6387_connect_cancelled_anywhere_leaves_nothing(stage: int) -> None:
+    """After any number of the loop's steps: no task, no socket, and a server that goes on."""
+    async with serving() as server:
+        before, tasks = open_files(), len(asyncio.all_tasks())
+        connecting = asyncio.ensure_future(_connect(server.port))
+        for _ in range(stage):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        try:
+            conn = await connecting
+        except asyncio.CancelledError:
+            pass
+        else:
+            conn.abort()
+            del conn
+        for _ in range(100):
+            if open_files() <= before and len(asyncio.all_tasks()) <= tasks:
+                break
+            await asyncio.sleep(0.01)
+        assert open_files() <= before
+        assert len(asyncio.all_tasks()) <= tasks
+
+
+async def _connect(port: int) -> Any:
+    return await ssh_fast.connect(LOOPBACK, port, **client_options())
+
+
+async def test_running_out_of_files_does_not_end_the_accept_loop() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving() as server:
+        clients = [socket.socket() for _ in range(8)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir('/proc/self/fd'))) + 1, hard))
+        try:
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex((LOOPBACK, server.port))
+            await asyncio.sleep(0.1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in clients:
+                client.close()
+        # asyncio waits a second before it accepts again.
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options(connect_timeout=10)) as conn:
+            assert conn.get_extra_info('username') == USER
+
+
+# --- back pressure
+
+
+@pytest.mark.parametrize('direction', ['to client', 'to server'])
+async def test_a_slow_reader_bounds_memory(direction: str) -> None:
+    """100 MiB are offered to an end that reads nothing: the writer waits, and memory stays."""
+    written = 0
+
+    async def pour(writer: Any) -> None:
+        nonlocal written
+        for _ in range(100):
+            writer.write(bytes(1 << 20))
+            written += 1 << 20
+            await writer.drain()
+
+    async def handle(process: Any) -> None:
+        await (pour(process.stdout) if direction == 'to client' else asyncio.sleep(60))
+
+    async with serving(process_factory=handle, encoding=None) as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options()) as conn:
+            before = resident_kib()
+            process = await conn.create_process('x', encoding=None)
+            pouring = asyncio.ensure_future(pour(process.stdin) if direction == 'to server' else asyncio.sleep(60))
+            await asyncio.sleep(0.7)
+            assert 0 < written < 64 << 20
+            assert resident_kib() - before < 64 * 1024
+            pouring.cancel()
+            conn.abort()
+            await asyncio.gather(pouring, return_exceptions=True)
+
+
+# --- the loop and the interpreter
+
+PROGRAM = """
+import asyncio, gc, sys
+import ssh_fast
+from tests.security.peer import serving, client_options, LOOPBACK
+
+async def main():
+    async def handle(process):
+        process.stdout.write(await process.stdin.read())
+        process.exit(0)
+    async with serving(process_factory=handle, sftp_factory=True) as server:
+        async with ssh_fast.connect(LOOPBACK, server.port, **client_options()) as conn:
+            assert (await conn.run('x', input='hello' * 100_000)).stdout == 'hello' * 100_000
+            async with conn.start_sftp_client() as sftp:
+                with open('/tmp/ssh-fast-uvloop-' + sys.argv[1], 'wb') as file:
+                    file.write(bytes(3_000_000))
+                await sftp.get(file.name, file.name + '.copy')
+                with open(file.name + '.copy', 'rb') as copy:
+                    assert copy.read() == bytes(3_000_000)
+                await sftp.remove(file.name), await sftp.remove(file.name + '.copy')
+        try:
+            await ssh_fast.connect(LOOPBACK, server.port, **client_options(password='wrong'))
+        except ssh_fast.PermissionDenied:
+            pass
+        await asyncio.gather(*(owner.lost for owner in server.made))
+    gc.collect()
+
+if sys.argv[1] == 'uvloop':
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_whole_program_with_every_warning_an_error(loop: str) -> None:
+    """python -X dev: no resource left open, nothing never awaited; under uvloop too."""
+    if loop == 'uvloop':
+        pytest.importorskip('uvloop')
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(
+        [sys.executable, '-X', 'dev', '-W', 'error::ResourceWarning', '-c', PROGRAM, loop],
+        capture_output=True, text=True, timeout=60, cwd=root, env={**os.environ, 'PYTHONPATH': root}, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [
+        line
+        for line in done.stderr.splitlines()
+        if 'Warning' in line or 'Exception ignored' in line or 'never retrieved' in line
+    ], done.stderr

@@ -327,7 +327,7 @@ async def serving(base: type[ssh_fast.SSHServer] = Server, **options: Any) -> As
 
 @contextlib.asynccontextmanager
 async def hostile_server(script: Callable[[Peer], Awaitable[None]], **options: Any) -> AsyncIterator[int]:
-    """Run `script` for each client that connects; yield the port. What it raises, but for `Gone`, is raised at the end."""
+    """Run `script` for each client; yield the port. What it raises, but for `Gone`, is raised at the end."""
     tasks: list[asyncio.Task[None]] = []
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

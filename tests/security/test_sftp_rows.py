@@ -195,7 +195,8 @@ async def test_cve_2026_23942_and_2017_15906_a_confined_server_keeps_to_its_root
         async with await Peer.connect(server.port) as peer:
             talk = await talk_to_server(peer)
             bad = [b'../u10/secret', b'/../u10/secret', b'/..//u10/./secret', b'out/secret', b'leak',
-                   b'/out/../u10/secret', b'x\0/../u10/secret', os.fsencode(sibling / 'secret'), b'../' * 50 + b'etc/passwd']
+                   b'/out/../u10/secret', b'x\0/../u10/secret', os.fsencode(sibling / 'secret'),
+                   b'../' * 50 + b'etc/passwd']
             for number, path in enumerate(bad):
                 talk.send(message(3, number, string(path) + uint32(1) + uint32(0)))
                 kind, _, body = await talk.receive()
