@@ -1,8 +1,10 @@
 """Blocks that are read when they are laid: every size against every packet and window, and what callbacks may do."""
 
 import errno
+import gc
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,3 +309,41 @@ def test_reads_after_a_close_are_not_answered(content: tuple[Path, bytes]) -> No
     served.carry()
     assert served.replies == []
     assert served.requests == [] or served.requests[0][0] != READ
+
+
+def test_every_reference_is_given_back(content: tuple[Path, bytes]) -> None:
+    """Sent, taken back, or dropped with the flow: data, messages and blocks."""
+    data, message = bytes(70_000), bytes([96]) * 9
+    before = sys.getrefcount(data), sys.getrefcount(message)
+
+    for end in ('send', 'close', 'cancel'):
+        peers = Peers(window=100_000)
+        peers.greet()
+        peers.server.data_received = lambda data, datatype: None  # type: ignore[method-assign]
+        peers.server.packet_received = lambda payload, sequence: None  # type: ignore[method-assign]
+        fd = os.open(content[0], os.O_RDONLY)
+        handle = bytes([104]) * 40
+        handles = sys.getrefcount(handle)
+        pipeline = WritePipeline(peers.assembler, handle, done=lambda p: None, fd=fd, size=50_000, block_size=7000)
+        pipeline.start()
+        peers.client.flow.send(data)
+        peers.client.flow.send(memoryview(data)[1:])
+        peers.client.flow.send_in_order(message)
+
+        if end == 'send':
+            peers.carry()
+            peers.server.flow.credit(100_000)
+            peers.carry()
+        elif end == 'close':
+            peers.client.flow.close()
+        elif end == 'cancel':
+            pipeline.cancel()
+            peers.client.flow.close()
+
+        os.close(fd)
+        # Clears what the assembler, the flow and their end hold of each other.
+        peers.client.flow.close()
+        del peers, pipeline
+        gc.collect()
+        assert (sys.getrefcount(data), sys.getrefcount(message)) == before, end
+        assert sys.getrefcount(handle) == handles, end
