@@ -25,6 +25,14 @@ PATIENCE = 6.0     # seconds that a peer waits for an answer before the test fai
 GCM = Suite(b'aes128-gcm@openssh.com')
 USER, PASSWORD = 'user', 'secret'
 
+# One suite for each way in which lengths and tags are laid out
+MODES = [
+    Suite(b'chacha20-poly1305@openssh.com'),
+    GCM,
+    Suite(b'aes256-ctr', b'hmac-sha2-256'),
+    Suite(b'aes256-ctr', b'hmac-sha2-256-etm@openssh.com'),
+]
+
 HOST_KEY = ssh_fast.generate_private_key('ssh-ed25519')
 
 
@@ -50,6 +58,9 @@ def resident_kib() -> int:
     """Return this process's resident memory in KiB."""
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 1024
+
+
+IGNORE = b'\x02' + string(b'nothing')
 
 
 class Gone(Exception):
@@ -350,3 +361,9 @@ async def hostile_server(script: Callable[[Peer], Awaitable[None]], **options: A
 def client_options(**options: Any) -> dict[str, Any]:
     """Options of a client of ours that trusts any server."""
     return {'known_hosts': None, 'client_keys': None, 'username': USER, 'password': PASSWORD, **options}
+
+
+async def logs_in(port: int, **options: Any) -> bool:
+    """Tell whether a client of ours gets in."""
+    async with ssh_fast.connect(LOOPBACK, port, **client_options(**options)) as conn:
+        return bool(conn.get_extra_info('username') == USER)

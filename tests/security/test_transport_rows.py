@@ -8,23 +8,23 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import ssh_fast
-from tests.interop import peers
-from tests.reference.suites import SUITES, Suite
+from tests.reference.suites import Suite
 from tests.security.peer import (
-    GCM,
+    IGNORE,
     LOOPBACK,
+    MODES,
     USER,
     Gone,
     Peer,
     client_options,
     hostile_server,
+    logs_in,
     resident_kib,
     serving,
     string,
@@ -32,19 +32,10 @@ from tests.security.peer import (
     uint32,
 )
 
-IGNORE = b'\x02' + string(b'nothing')
 KEEPALIVE = b'\x50' + string(b'keepalive@openssh.com') + b'\x01'
 PING = b'\xc0' + string(b'are you there')
 MAX_PACKET = 256 * 1024
 DISCARDED = bytes(MAX_PACKET + 64)      # what a reader that must hide the length takes before it complains
-
-# One suite for each way in which lengths and tags are laid out
-MODES = [
-    Suite(b'chacha20-poly1305@openssh.com'),
-    GCM,
-    Suite(b'aes256-ctr', b'hmac-sha2-256'),
-    Suite(b'aes256-ctr', b'hmac-sha2-256-etm@openssh.com'),
-]
 
 by_mode = pytest.mark.parametrize('suite', MODES, ids=str)
 
@@ -150,199 +141,6 @@ async def test_cve_2008_5161_a_bad_length_looks_like_a_bad_mac() -> None:
                 lost = await server.made[-1].lost
                 told.append((type(lost), lost.code))
     assert len(set(told)) == 1, told
-
-
-# --- Terrapin
-
-
-class Proxy:
-    """Between a client and a server: slips IGNORE packets into the handshake and cuts off what follows NEWKEYS."""
-
-    def __init__(self, port: int, *, client_to_server: bool, inject: bool, drop: bool) -> None:
-        self._port, self._towards_server, self._inject, self._drop = port, client_to_server, inject, drop
-        self.done = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, to_there = await asyncio.open_connection(LOOPBACK, self._port)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            try:
-                await asyncio.gather(
-                    self._carry(reader, to_there, self._towards_server),
-                    self._carry(there, writer, not self._towards_server),
-                )
-            finally:
-                writer.close()
-                to_there.close()
-
-    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, attacked: bool) -> None:
-        try:
-            target.write(await source.readuntil(b'\n'))
-            while attacked:
-                head = await source.readexactly(4)
-                packet = head + await source.readexactly(int.from_bytes(head, 'big'))
-                if packet[5] != 21:
-                    target.write(packet)
-                    continue
-                if self._inject:
-                    payload = IGNORE
-                    padding = 8 - (5 + len(payload)) % 8 + 8
-                    size = uint32(1 + len(payload) + padding)
-                    target.write(size + bytes([padding]) + payload + bytes(padding))
-                target.write(packet)
-                if self._drop:
-                    await source.read(65536)
-                self.done += 1
-                break
-            while received := await source.read(65536):
-                target.write(received)
-                await target.drain()
-        finally:
-            with contextlib.suppress(OSError):
-                target.close()
-
-
-@contextlib.asynccontextmanager
-async def proxied(port: int, **attack: bool) -> AsyncIterator[tuple[int, Proxy]]:
-    proxy = Proxy(port, **attack)
-    server = await asyncio.start_server(proxy.serve, LOOPBACK, 0)
-    try:
-        yield server.sockets[0].getsockname()[1], proxy
-    finally:
-        server.close()
-
-
-async def logs_in(port: int, **options: Any) -> bool:
-    async with ssh_fast.connect(LOOPBACK, port, **client_options(**options)) as conn:
-        return bool(conn.get_extra_info('username') == USER)
-
-
-ATTACKS = {
-    'inject': {'inject': True, 'drop': False},
-    'drop': {'inject': False, 'drop': True},
-    'inject and drop': {'inject': True, 'drop': True},
-}
-# Every cipher, with one MAC of each kind: which hash it is makes no difference here
-PROXIED = [suite for suite in SUITES if not suite.mac or suite.mac.startswith(b'hmac-sha2-256')]
-towards = pytest.mark.parametrize('client_to_server', [True, False], ids=['to server', 'to client'])
-
-
-@towards
-@pytest.mark.parametrize('attack', ATTACKS)
-@pytest.mark.parametrize('suite', PROXIED, ids=str)
-async def test_cve_2023_48795_terrapin_between_our_ends(suite: Suite, attack: str, client_to_server: bool) -> None:
-    algorithms = {'encryption_algs': [suite.name.decode()], 'mac_algs': [(suite.mac or b'hmac-sha2-256').decode()]}
-    async with serving(**algorithms) as server:
-        async with proxied(server.port, client_to_server=client_to_server, **ATTACKS[attack]) as (port, proxy):
-            # What was cut off leaves a hole that an end may wait for: the time limit is an end too.
-            with pytest.raises((ssh_fast.DisconnectError, TimeoutError)):
-                await ssh_fast.connect(LOOPBACK, port, **client_options(connect_timeout=0.5))
-            assert proxy.done
-            assert server.made[-1].users == [] or not client_to_server
-            assert server.made[-1].conn.get_extra_info('username') is None
-
-
-@pytest.fixture(scope='module')
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp('sshd')
-    try:
-        peers.find_program('sshd')
-    except peers.PeerMissing as exc:
-        pytest.skip(str(exc))
-    ring = peers.KeyRing(folder / 'keys')
-    with peers.OpenSSHServer(ring, folder) as server:
-        yield server, ring
-
-
-@towards
-@pytest.mark.parametrize('suite', PROXIED, ids=str)
-async def test_cve_2023_48795_terrapin_between_our_client_and_openssh(
-    sshd: Any, suite: Suite, client_to_server: bool
-) -> None:
-    server, ring = sshd
-    options = client_options(
-        username=peers.user_name(),
-        password=None,
-        client_keys=[str(ring.private('user', 'ed25519'))],
-        encryption_algs=[suite.name.decode()],
-        mac_algs=[(suite.mac or b'hmac-sha2-256').decode()],
-        connect_timeout=0.5,
-    )
-    for attack in ATTACKS.values():
-        async with proxied(server.target.port, client_to_server=client_to_server, **attack) as (port, proxy):
-            with pytest.raises((ssh_fast.DisconnectError, TimeoutError)):
-                await ssh_fast.connect(LOOPBACK, port, **options)
-            assert proxy.done
-
-
-@towards
-@pytest.mark.parametrize('suite', PROXIED, ids=str)
-async def test_cve_2023_48795_terrapin_between_openssh_and_our_server(
-    tmp_path: Path, suite: Suite, client_to_server: bool
-) -> None:
-    command = ['ssh', '-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', f'UserKnownHostsFile={tmp_path / "known"}',
-               '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=2', '-c', suite.name.decode()]
-    if suite.mac:
-        command += ['-m', suite.mac.decode()]
-
-    class Open(ssh_fast.SSHServer):
-        def __init__(self) -> None:
-            self.users: list[str] = []
-            self.done = False
-
-        def connection_made(self, conn: Any) -> None:
-            self.conn = conn
-
-        def begin_auth(self, username: str) -> bool:
-            self.users.append(username)
-            return False
-
-        def auth_completed(self) -> None:
-            self.done = True
-
-    async with serving(Open, login_timeout=2) as server:
-        async with proxied(server.port, client_to_server=client_to_server, inject=True, drop=True) as (port, proxy):
-            ssh = await asyncio.create_subprocess_exec(
-                *command, '-p', str(port), f'{USER}@{LOOPBACK}', 'true',
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
-            )
-            _, shown = await asyncio.wait_for(ssh.communicate(), 20)
-            assert ssh.returncode == 255, shown
-            assert proxy.done, shown
-        assert not any(owner.done for owner in server.made)
-
-
-@pytest.mark.parametrize('is_client', [True, False], ids=['server', 'client'])
-@by_mode
-async def test_cve_2023_48795_a_peer_without_the_marker(suite: Suite, is_client: bool) -> None:
-    """Optional messages before NEWKEYS of an end without strict kex: fatal where the cipher would forget them."""
-    fatal = suite.name.startswith(b'chacha20') or suite.mac.endswith(b'-etm@openssh.com')
-    if is_client:
-        async with serving() as server:
-            async with await Peer.connect(server.port, suite=suite, strict=False) as peer:
-                if fatal:
-                    with pytest.raises(Gone, match='key exchange messages'):
-                        await peer.handshake(before_newkeys=[IGNORE])
-                        await peer.expect(6)
-                else:
-                    await peer.handshake(before_newkeys=[IGNORE])
-                    peer.send(b'\x05' + string(b'ssh-userauth'))
-                    await peer.expect(6)
-        return
-
-    async def script(peer: Peer) -> None:
-        await peer.handshake(before_newkeys=[IGNORE])
-        await peer.expect(5)
-        peer.send(b'\x06' + string(b'ssh-userauth'))
-        await peer.expect(50)
-        peer.send(b'\x34')
-        await peer.expect_gone()
-
-    async with hostile_server(script, suite=suite, strict=False) as port:
-        if fatal:
-            with pytest.raises(ssh_fast.ProtocolError, match='key exchange messages'):
-                await logs_in(port)
-        else:
-            assert await logs_in(port)
 
 
 # --- the handshake
