@@ -189,7 +189,7 @@ async def test_a_slow_reader_bounds_memory(direction: str) -> None:
 # --- the loop and the interpreter
 
 PROGRAM = """
-import asyncio, gc, sys
+import asyncio, gc, sys, tempfile
 import ssh_fast
 from tests.security.peer import serving, client_options, LOOPBACK
 
@@ -201,12 +201,13 @@ async def main():
         async with ssh_fast.connect(LOOPBACK, server.port, **client_options()) as conn:
             assert (await conn.run('x', input='hello' * 100_000)).stdout == 'hello' * 100_000
             async with conn.start_sftp_client() as sftp:
-                with open('/tmp/ssh-fast-uvloop-' + sys.argv[1], 'wb') as file:
+                with tempfile.NamedTemporaryFile() as file:
                     file.write(bytes(3_000_000))
-                await sftp.get(file.name, file.name + '.copy')
+                    file.flush()
+                    await sftp.get(file.name, file.name + '.copy')
                 with open(file.name + '.copy', 'rb') as copy:
                     assert copy.read() == bytes(3_000_000)
-                await sftp.remove(file.name), await sftp.remove(file.name + '.copy')
+                await sftp.remove(file.name + '.copy')
         try:
             await ssh_fast.connect(LOOPBACK, server.port, **client_options(password='wrong'))
         except ssh_fast.PermissionDenied:
