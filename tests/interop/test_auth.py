@@ -678,7 +678,12 @@ async def test_grace_time_of_our_server(stage: str, key_ring: KeyRing, tmp_path:
 
 async def test_login_timeout_of_our_client(key_ring: KeyRing, tmp_path: Path) -> None:
     """A server that accepts and then says nothing."""
-    async with await asyncio.start_server(lambda reader, writer: asyncio.sleep(5), LOOPBACK, 0) as server:
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, LOOPBACK, 0) as server:
         port = server.sockets[0].getsockname()[1]
         target = peers.make_target(key_ring, tmp_path, port, [key_ring.public('host-ed25519', 'ed25519')])
         began = time.monotonic()
