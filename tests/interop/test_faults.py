@@ -114,6 +114,10 @@ async def test_everybody_who_waits_is_told(key_ring: KeyRing, folder: Path, tmp_
             sftp = await connection.start_sftp_client()
             process = await connection.create_process('sleep 20')
             file = await sftp.open(str(folder / 'big'), 'rb')
+            victims = server.processes()[1:]
+            # Stopped first, so that nothing can be done before it is killed.
+            for pid in victims:
+                os.kill(pid, signal.SIGSTOP)
             waiting = [
                 asyncio.ensure_future(sftp.get(str(folder / 'big'), str(folder / 'told1'))),
                 asyncio.ensure_future(sftp.put(str(folder / 'big'), str(folder / 'told2'))),
@@ -123,7 +127,7 @@ async def test_everybody_who_waits_is_told(key_ring: KeyRing, folder: Path, tmp_
             ]
             await asyncio.sleep(0.1)
             assert not any(task.done() for task in waiting)
-            for pid in server.processes()[1:]:
+            for pid in victims:
                 os.kill(pid, signal.SIGKILL)
             done, pending = await asyncio.wait(waiting, timeout=1)
             assert not pending
