@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any, AnyStr, ClassVar, Generic, cast
 
 from .._flow import ByteSink, ChannelFlow
-from ..errors import ChannelOpenError, ProtocolError
+from ..errors import ChannelOpenError, ConnectionLost, ProtocolError
 from ..logging import ContextLogger
 from ..wire import Cursor
+from .close_watch import CLOSE_TIMEOUT, CloseWatch
 from .link import ChannelLink
 from .mux import Mux
 from .session import SSHSession
@@ -68,6 +69,7 @@ class SSHChannel(Generic[AnyStr]):
         self._close_error: Exception | None = None
         self._closing = False
         self._closed = asyncio.Event()
+        self._close_watch: CloseWatch | None = None
         self.set_encoding(encoding, errors)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
@@ -287,7 +289,10 @@ class SSHChannel(Generic[AnyStr]):
         return self._closing or self._close_pending or self._closed.is_set()
 
     async def wait_closed(self) -> None:
-        """Wait until both sides have closed the channel and the session's `connection_lost` was called."""
+        """Wait until both sides have closed the channel and the session's `connection_lost` was called.
+
+        Once we close it, a peer that neither takes data nor answers is waited for 10 seconds.
+        """
 
         await self._closed.wait()
 
@@ -303,6 +308,16 @@ class SSHChannel(Generic[AnyStr]):
                 self._link.close()
 
         self._flush()
+
+        if self._link and not self._close_watch and not self._closed.is_set():
+            self._close_watch = CloseWatch(self._loop, self._link.flow, self._close_unanswered)
+
+    def _close_unanswered(self) -> None:
+        """End without the peer, which keeps the channel's number until it closes its side."""
+
+        self._open_link().abort()
+        self._close_error = ConnectionLost(f'Expected the peer to close the channel within {CLOSE_TIMEOUT:g} s')
+        self._finish()
 
     # --- called by the link and the flow ------------------------------------------------------------------------------
 
@@ -496,6 +511,10 @@ class SSHChannel(Generic[AnyStr]):
         self._closing = True
         self._received.clear()
         self._closed.set()
+
+        if self._close_watch:
+            self._close_watch.stop()
+            self._close_watch = None
 
         if session:
             self._call(session.connection_lost, self._close_error)
