@@ -5,169 +5,23 @@ import getpass
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
-from ..channel.mux import DEFAULT_MAX_SESSIONS
-from ..constants import DEFAULT_PORT
 from ..keys.authorized_keys import SSHAuthorizedKeys
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_default_keypairs, load_keypairs
 from ..transport.algorithms import available_algorithms
 from ..userauth.messages import DEFAULT_METHODS, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
-from ..userauth.server_policy import MAX_FAILURES, MethodSequence
+from ..userauth.server_policy import MethodSequence
 from . import options_prepare as prepare
+from . import options_table as table
+from . import options_trust as trust
 from .callbacks import SSHClient, SSHServer
 from .options_prepare import PasswordValue
 
-_DEFAULT_VERSION = b'ssh_fast'
-_DEFAULT_MAX_PACKET = 32 * 1024
-
-
-class Option(NamedTuple):
-    """How the value of one option is checked, and what stands for it if it is unset."""
-
-    check: Callable[[str, Any], Any]
-    default: Any = None
-
-
-_COMMON: dict[str, Option] = {
-    'host': Option(prepare.host, ''),
-    'port': Option(prepare.port, DEFAULT_PORT),
-    'family': Option(prepare.family, 0),
-    'local_addr': Option(prepare.address),
-    'tcp_keepalive': Option(prepare.boolean, True),
-    'utf8_decode_errors': Option(prepare.error_handler, 'strict'),
-    'kex_algs': Option(prepare.algorithms('kex')),
-    'encryption_algs': Option(prepare.algorithms('encryption')),
-    'mac_algs': Option(prepare.algorithms('mac')),
-    'compression_algs': Option(prepare.algorithms('compression')),
-    'signature_algs': Option(prepare.algorithms('signature')),
-    'public_key_auth': Option(prepare.boolean, True),
-    'kbdint_auth': Option(prepare.boolean, True),
-    'password_auth': Option(prepare.boolean, True),
-    'rekey_bytes': Option(prepare.byte_count, 1 << 30),
-    'rekey_seconds': Option(prepare.positive_duration, 3600.0),
-    'connect_timeout': Option(prepare.optional_duration),
-    'login_timeout': Option(prepare.duration, 120.0),
-    'keepalive_interval': Option(prepare.duration, 0.0),
-    'keepalive_count_max': Option(prepare.integer(1), 3),
-    'passphrase': Option(prepare.passphrase),
-    'encoding': Option(prepare.encoding, 'utf-8'),
-    'errors': Option(prepare.error_handler, 'strict'),
-    'window': Option(prepare.window, DEFAULT_WINDOW),
-    'max_window': Option(prepare.window, DEFAULT_MAX_WINDOW),
-    'max_pktsize': Option(prepare.max_pktsize, _DEFAULT_MAX_PACKET),
-}
-
-_CLIENT: dict[str, Option] = {
-    **_COMMON,
-    'client_factory': Option(prepare.function, SSHClient),
-    'client_version': Option(prepare.version, _DEFAULT_VERSION),
-    'known_hosts': Option(prepare.known_hosts),
-    'host_key_alias': Option(prepare.optional_host),
-    'server_host_key_algs': Option(prepare.algorithms('host_key')),
-    'username': Option(prepare.username),
-    'password': Option(prepare.password),
-    'client_keys': Option(lambda name, value: value),
-    'ignore_encrypted': Option(prepare.boolean, False),
-    'preferred_auth': Option(prepare.preferred_methods, DEFAULT_METHODS),
-    'disable_trivial_auth': Option(prepare.boolean, False),
-    'agent_path': Option(prepare.optional_text),
-    'agent_identities': Option(prepare.agent_identities),
-    'command': Option(prepare.optional_text),
-    'subsystem': Option(prepare.optional_text),
-    'env': Option(prepare.environment),
-    'send_env': Option(prepare.variable_names, ()),
-    'request_pty': Option(prepare.request_pty, True),
-    'term_type': Option(prepare.optional_text),
-    'term_size': Option(prepare.term_size),
-    'term_modes': Option(prepare.term_modes),
-}
-
-_SERVER: dict[str, Option] = {
-    **_COMMON,
-    'server_factory': Option(prepare.function, SSHServer),
-    'server_version': Option(prepare.version, _DEFAULT_VERSION),
-    'server_host_keys': Option(lambda name, value: value),
-    'authorized_client_keys': Option(prepare.authorized_keys),
-    'auth_methods': Option(prepare.method_sequences, ()),
-    'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
-    'max_sessions': Option(prepare.integer(1), DEFAULT_MAX_SESSIONS),
-    'banner': Option(prepare.optional_text),
-    'allow_pty': Option(prepare.boolean, True),
-    'process_factory': Option(prepare.function),
-    'session_factory': Option(prepare.function),
-    'sftp_factory': Option(prepare.sftp_factory),
-    'sftp_version': Option(prepare.sftp_version, 3),
-}
-
-# Options of AsyncSSH that this version does not have, and the values that ask for nothing, as the empty tuple does.
-_OFF: tuple[object, ...] = (None, False)
-_NONE: tuple[object, ...] = (None,)
-
-_UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
-    'loop': _NONE,
-    'last_config': _NONE,
-    'config': (None, []),
-    'reload': (False,),
-    'canonical': (False,),
-    'final': (False,),
-    'tunnel': (None, ''),
-    'proxy_command': (None, '', []),
-    'canonicalize_hostname': (False,),
-    'canonical_domains': ([],),
-    'canonicalize_fallback_local': (True,),
-    'canonicalize_max_dots': (1,),
-    'canonicalize_permitted_cnames': ([],),
-    'host_based_auth': _OFF,
-    'x509_trusted_certs': (None, []),
-    'x509_trusted_cert_paths': (None, []),
-    'gss_host': _NONE,
-    'gss_store': _NONE,
-    'gss_kex': _OFF,
-    'gss_auth': _OFF,
-    'agent_forwarding': _OFF,
-    'x11_forwarding': _OFF,
-    'x11_auth_path': _NONE,
-}
-
-_UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
-    **_UNSUPPORTED_COMMON,
-    'x509_purposes': (None, 'secureShellServer'),
-    'server_host_keys_handler': _NONE,
-    'client_host_keysign': _OFF,
-    'client_host_keys': (None, []),
-    'client_host_certs': (None, []),
-    'client_host': _NONE,
-    'client_username': _NONE,
-    'client_certs': (None, []),
-    'gss_delegate_creds': _OFF,
-    'pkcs11_provider': _NONE,
-    'pkcs11_pin': _NONE,
-    'x11_display': _NONE,
-    'x11_single_connection': (False,),
-}
-
-_UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
-    **_UNSUPPORTED_COMMON,
-    'x509_purposes': (None, 'secureShellClient'),
-    'accept_addr': ('',),
-    'accept_port': (0,),
-    'client_addr': ('',),
-    'client_host': ('',),
-    'username': ('',),
-    'server_host_certs': (None, []),
-    'send_server_host_keys': (False,),
-    'known_client_hosts': (None, []),
-    'trust_client_host': (False,),
-    'rdns_lookup': (False,),
-    'allow_scp': (False,),
-    'line_editor': (False,),
-    'line_echo': (False,),
-    'line_history': (0,),
-    'max_line_length': (),
-}
+_HOST_BASED = b'hostbased'
 
 _ALGORITHM_KINDS = {
     'kex_algs': 'kex',
@@ -188,8 +42,8 @@ class SSHConnectionOptions:
     what this version does not have, `ValueError`.
     """
 
-    _options: ClassVar[Mapping[str, Option]] = _COMMON
-    _unsupported: ClassVar[Mapping[str, Sequence[object]]] = _UNSUPPORTED_COMMON
+    _options: ClassVar[Mapping[str, table.Option]] = table.COMMON
+    _unsupported: ClassVar[Mapping[str, Sequence[object]]] = table.UNSUPPORTED_COMMON
 
     host: str
     port: int
@@ -202,6 +56,7 @@ class SSHConnectionOptions:
     mac_algs: tuple[bytes, ...]
     compression_algs: tuple[bytes, ...]
     signature_algs: tuple[bytes, ...]
+    host_based_auth: bool
     public_key_auth: bool
     kbdint_auth: bool
     password_auth: bool
@@ -301,17 +156,22 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     SSH_AUTH_SOCK. `client_keys` None turns key authentication off, the agent's keys included.
     """
 
-    _options = _CLIENT
-    _unsupported = _UNSUPPORTED_CLIENT
+    _options = table.CLIENT
+    _unsupported = table.UNSUPPORTED_CLIENT
 
     client_factory: Callable[[], SSHClient]
     client_version: bytes
     known_hosts: Any
     host_key_alias: str | None
     server_host_key_algs: tuple[bytes, ...]
+    server_host_keys_handler: Callable[..., Any] | None
     username: str
     password: PasswordValue
     client_keys: tuple[SSHKeyPair, ...]
+    client_host_keys: tuple[SSHKeyPair, ...]
+    client_host_keysign: Path | None
+    client_host: str | None
+    client_username: str
     ignore_encrypted: bool
     preferred_auth: tuple[bytes, ...]
     disable_trivial_auth: bool
@@ -327,38 +187,48 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_modes: Mapping[int, int] | None
 
     def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
-        values.pop('passphrase', None)
+        # What these hold is in the key pairs.
+        for name in ('passphrase', 'client_certs', 'client_host_certs'):
+            values.pop(name, None)
 
         def touched(*names: str) -> bool:
             return changed is None or not changed.isdisjoint(names)
 
         if touched('username') and 'username' not in given:
-            values['username'] = _local_user()
+            values['username'] = _local_user('username')
+
+        if touched('client_username') and 'client_username' not in given:
+            values['client_username'] = _local_user('client_username')
 
         if touched('known_hosts') and 'known_hosts' not in given:
-            values['known_hosts'] = prepare.default_known_hosts()
+            values['known_hosts'] = trust.default_known_hosts()
 
         if touched('env') and 'env' not in given:
             values['env'] = {}
 
-        flags = ('public_key_auth', 'kbdint_auth', 'password_auth')
+        flags = ('host_based_auth', 'public_key_auth', 'kbdint_auth', 'password_auth')
         uses_keys = given.get('public_key_auth', True) and given.get('client_keys', ()) is not None
 
         if touched('preferred_auth', 'client_keys', *flags):
             preferred = values.get('preferred_auth') or prepare.preferred_methods(
                 'preferred_auth', given.get('preferred_auth', [name.decode() for name in DEFAULT_METHODS])
             )
-            wanted = dict(zip((PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD), flags, strict=True))
+            wanted = dict(zip((_HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD), flags, strict=True))
             values['preferred_auth'] = tuple(
-                name for name in preferred if given.get(wanted[name], True) and (name != PUBLIC_KEY or uses_keys)
+                name
+                for name in preferred
+                if given.get(wanted[name], True) and (name != PUBLIC_KEY or uses_keys)
             )
 
         if touched('agent_path', 'client_keys', 'public_key_auth'):
             path = given.get('agent_path', os.environ.get('SSH_AUTH_SOCK')) if uses_keys else None
             values['agent_path'] = os.path.expanduser(path) if path else None
 
-        if touched('client_keys', 'passphrase', 'ignore_encrypted', 'public_key_auth'):
+        if touched('client_keys', 'client_certs', 'passphrase', 'ignore_encrypted', 'public_key_auth'):
             values['client_keys'] = _load_client_keys(given) if uses_keys else ()
+
+        if touched('client_host_keys', 'client_host_certs', 'passphrase'):
+            values['client_host_keys'] = _load_keys('client_host_keys', 'client_host_certs', given)
 
 
 class SSHServerConnectionOptions(SSHConnectionOptions):
@@ -372,28 +242,38 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     once: call `update` with the same names to read them again.
     """
 
-    _options = _SERVER
-    _unsupported = _UNSUPPORTED_SERVER
+    _options = table.SERVER
+    _unsupported = table.UNSUPPORTED_SERVER
 
     server_factory: Callable[[], SSHServer]
     server_version: bytes
     server_host_keys: tuple[SSHKeyPair, ...]
+    send_server_host_keys: bool
+    known_client_hosts: Any
+    trust_client_host: bool
+    rdns_lookup: bool
     authorized_client_keys: SSHAuthorizedKeys | None
     auth_methods: tuple[MethodSequence, ...]
     max_auth_tries: int
     max_sessions: int
     banner: str | None
     allow_pty: bool
+    line_editor: bool
+    line_echo: bool
+    line_history: int
+    max_line_length: int
     process_factory: Callable[..., Any] | None
     session_factory: Callable[..., Any] | None
     sftp_factory: Callable[..., Any] | bool | None
     sftp_version: Literal[3]
 
     def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
-        values.pop('passphrase', None)
+        # What these hold is in the key pairs.
+        for name in ('passphrase', 'server_host_certs'):
+            values.pop(name, None)
 
-        if changed is None or not changed.isdisjoint(('server_host_keys', 'passphrase')):
-            values['server_host_keys'] = _load_keys('server_host_keys', given, given.get('server_host_keys') or ())
+        if changed is None or not changed.isdisjoint(('server_host_keys', 'server_host_certs', 'passphrase')):
+            values['server_host_keys'] = _load_keys('server_host_keys', 'server_host_certs', given)
 
 
 def _windows(given: Mapping[str, Any]) -> tuple[int, int]:
@@ -407,29 +287,38 @@ def _windows(given: Mapping[str, Any]) -> tuple[int, int]:
     return window or min(DEFAULT_WINDOW, bound or DEFAULT_WINDOW), bound or max(DEFAULT_MAX_WINDOW, window or 0)
 
 
-def _local_user() -> str:
+def _local_user(name: str) -> str:
     try:
-        return prepare.username('username', getpass.getuser())
+        return prepare.username(name, getpass.getuser())
     except (KeyError, OSError) as exc:
-        raise ValueError(f'username: the local user has no name, so it must be given: {exc}') from None
+        raise ValueError(f'{name}: the local user has no name, so it must be given: {exc}') from None
 
 
 def _load_client_keys(given: Mapping[str, Any]) -> tuple[SSHKeyPair, ...]:
     if 'client_keys' in given:
-        return _load_keys('client_keys', given, given['client_keys'])
+        return _load_keys('client_keys', 'client_certs', given)
 
-    return tuple(load_default_keypairs(given.get('passphrase')))
+    return tuple(load_default_keypairs(given.get('passphrase'), _certificates('client_certs', given)))
 
 
-def _load_keys(name: str, given: Mapping[str, Any], keys: Any) -> tuple[SSHKeyPair, ...]:
-    if prepare.is_unset(keys):
+def _load_keys(name: str, certs: str, given: Mapping[str, Any]) -> tuple[SSHKeyPair, ...]:
+    keys = given.get(name)
+
+    if keys is None or prepare.is_unset(keys):
         return ()
 
     try:
         return tuple(
             load_keypairs(
-                prepare.key_paths(keys), given.get('passphrase'), ignore_encrypted=given.get('ignore_encrypted', False)
+                trust.key_paths(keys),
+                given.get('passphrase'),
+                _certificates(certs, given),
+                ignore_encrypted=given.get('ignore_encrypted', False),
             )
         )
     except TypeError as exc:
         raise ValueError(f'{name}: expected keys or their files: {exc}') from None
+
+
+def _certificates(name: str, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    return trust.certificates(name, given.get(name))

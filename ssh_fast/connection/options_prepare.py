@@ -1,19 +1,13 @@
 """What the value of an option becomes: each function checks one kind of value, and its errors name the option."""
 
 import codecs
-import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from inspect import isawaitable
-from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from ..channel.client_channel import prepare_environment
-from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
-from ..keys.key import SSHKey
-from ..keys.known_hosts import SSHKnownHosts, import_known_hosts, read_known_hosts
-from ..keys.load import load_public_keys
 from ..transport.algorithms import select_algorithms
 from ..userauth.messages import DEFAULT_METHODS, MAX_PASSWORD, MAX_USERNAME
 from ..userauth.server_policy import AuthPolicy, MethodSequence, parse_sequences
@@ -34,7 +28,6 @@ _MAX_UINT32 = 0xffffffff
 _MAX_PACKET = 256 * 1024 - 1024
 _MIN_PACKET = 64
 
-_KNOWN_HOSTS_FILES = ('~/.ssh/known_hosts', '/etc/ssh/ssh_known_hosts')
 
 
 def is_unset(value: object) -> bool:
@@ -285,7 +278,8 @@ def method_sequences(name: str, value: Any) -> tuple[MethodSequence, ...]:
         raise ValueError(f'{name}: {exc}') from None
 
 
-# --- who and what is trusted
+# --- who logs in
+
 
 
 def username(name: str, value: object) -> str:
@@ -322,80 +316,6 @@ def passphrase(name: str, value: Any) -> bytes | str | Callable[[str], bytes | s
     checked: bytes | str | Callable[[str], bytes | str | None] | None = value
 
     return checked
-
-
-def key_paths(value: Any) -> Any:
-    """Expand `~` in what names key files; keys themselves and their data stay as they are."""
-
-    if isinstance(value, str | PurePath):
-        return Path(value).expanduser()
-
-    if isinstance(value, list | tuple):
-        return type(value)(key_paths(item) for item in value)
-
-    return value
-
-
-def known_hosts(name: str, value: Any) -> Any:
-    """Take known hosts in any form; files are read now, so that a missing one is reported here."""
-
-    if value is None or callable(value) or isinstance(value, SSHKnownHosts):
-        return value
-
-    if isinstance(value, bytes):
-        return import_known_hosts(value.decode(errors='surrogateescape'))
-
-    if isinstance(value, str | PurePath):
-        value = [value]
-
-    if isinstance(value, list) and all(isinstance(item, str | PurePath) for item in value):
-        paths = [Path(item).expanduser() for item in value]
-
-        for path in paths:
-            read_known_hosts(path)
-
-        return paths
-
-    if isinstance(value, list | tuple) and len(value) in (3, 7):
-        return value
-
-    raise ValueError(f'{name}: expected a path, a list of paths, bytes, lists of keys or a callable, got {value!r}')
-
-
-def default_known_hosts() -> list[Path]:
-    """List the user's and the system's files, as far as they can be read; without any, no host is trusted."""
-
-    paths = [Path(name).expanduser() for name in _KNOWN_HOSTS_FILES]
-
-    return [path for path in paths if os.access(path, os.R_OK)]
-
-
-def authorized_keys(name: str, value: Any) -> SSHAuthorizedKeys | None:
-    """Take authorized keys, or a path or a list of paths to read them from, or None."""
-
-    if value is None or isinstance(value, SSHAuthorizedKeys):
-        return value
-
-    paths = [value] if isinstance(value, str | PurePath) else value
-
-    if not isinstance(paths, list | tuple) or not all(isinstance(item, str | PurePath) for item in paths):
-        raise ValueError(f'{name}: expected a path, a list of paths, SSHAuthorizedKeys or None, got {value!r}')
-
-    return read_authorized_keys([Path(item).expanduser() for item in paths])
-
-
-def agent_identities(name: str, value: Any) -> tuple[bytes, ...] | None:
-    """Take the public keys of the agent that may be used, as keys, data or files; None for all of them."""
-
-    if value is None:
-        return None
-
-    items = value if isinstance(value, list | tuple) else [value]
-
-    if not all(isinstance(item, bytes | str | PurePath | SSHKey) for item in items):
-        raise ValueError(f'{name}: expected public keys, their data or their files, got {value!r}')
-
-    return tuple(key.public_data for key in load_public_keys([key_paths(item) for item in items]))
 
 
 # --- sessions

@@ -1,0 +1,162 @@
+"""Which options connections have: how each value is checked, what stands for it if it is unset, and what is refused."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
+from ..channel.mux import DEFAULT_MAX_SESSIONS
+from ..constants import DEFAULT_PORT
+from ..userauth.messages import DEFAULT_METHODS
+from ..userauth.server_policy import MAX_FAILURES
+from . import options_prepare as prepare
+from . import options_trust as trust
+from .callbacks import SSHClient, SSHServer
+
+_DEFAULT_VERSION = b'ssh_fast'
+_DEFAULT_MAX_PACKET = 32 * 1024
+
+
+class Option(NamedTuple):
+    """How the value of one option is checked, and what stands for it if it is unset."""
+
+    check: Callable[[str, Any], Any]
+    default: Any = None
+
+
+COMMON: dict[str, Option] = {
+    'host': Option(prepare.host, ''),
+    'port': Option(prepare.port, DEFAULT_PORT),
+    'family': Option(prepare.family, 0),
+    'local_addr': Option(prepare.address),
+    'tcp_keepalive': Option(prepare.boolean, True),
+    'utf8_decode_errors': Option(prepare.error_handler, 'strict'),
+    'kex_algs': Option(prepare.algorithms('kex')),
+    'encryption_algs': Option(prepare.algorithms('encryption')),
+    'mac_algs': Option(prepare.algorithms('mac')),
+    'compression_algs': Option(prepare.algorithms('compression')),
+    'signature_algs': Option(prepare.algorithms('signature')),
+    'host_based_auth': Option(prepare.boolean, True),
+    'public_key_auth': Option(prepare.boolean, True),
+    'kbdint_auth': Option(prepare.boolean, True),
+    'password_auth': Option(prepare.boolean, True),
+    'rekey_bytes': Option(prepare.byte_count, 1 << 30),
+    'rekey_seconds': Option(prepare.positive_duration, 3600.0),
+    'connect_timeout': Option(prepare.optional_duration),
+    'login_timeout': Option(prepare.duration, 120.0),
+    'keepalive_interval': Option(prepare.duration, 0.0),
+    'keepalive_count_max': Option(prepare.integer(1), 3),
+    'passphrase': Option(prepare.passphrase),
+    'encoding': Option(prepare.encoding, 'utf-8'),
+    'errors': Option(prepare.error_handler, 'strict'),
+    'window': Option(prepare.window, DEFAULT_WINDOW),
+    'max_window': Option(prepare.window, DEFAULT_MAX_WINDOW),
+    'max_pktsize': Option(prepare.max_pktsize, _DEFAULT_MAX_PACKET),
+}
+
+CLIENT: dict[str, Option] = {
+    **COMMON,
+    'client_factory': Option(prepare.function, SSHClient),
+    'client_version': Option(prepare.version, _DEFAULT_VERSION),
+    'known_hosts': Option(trust.known_hosts),
+    'host_key_alias': Option(prepare.optional_host),
+    'server_host_key_algs': Option(prepare.algorithms('host_key')),
+    'server_host_keys_handler': Option(prepare.function),
+    'username': Option(prepare.username),
+    'password': Option(prepare.password),
+    'client_keys': Option(trust.keys),
+    'client_certs': Option(trust.certificates, ()),
+    'client_host_keys': Option(trust.keys),
+    'client_host_certs': Option(trust.certificates, ()),
+    'client_host_keysign': Option(trust.keysign),
+    'client_host': Option(prepare.optional_host),
+    'client_username': Option(prepare.username),
+    'ignore_encrypted': Option(prepare.boolean, False),
+    'preferred_auth': Option(prepare.preferred_methods, DEFAULT_METHODS),
+    'disable_trivial_auth': Option(prepare.boolean, False),
+    'agent_path': Option(prepare.optional_text),
+    'agent_identities': Option(trust.agent_identities),
+    'command': Option(prepare.optional_text),
+    'subsystem': Option(prepare.optional_text),
+    'env': Option(prepare.environment),
+    'send_env': Option(prepare.variable_names, ()),
+    'request_pty': Option(prepare.request_pty, True),
+    'term_type': Option(prepare.optional_text),
+    'term_size': Option(prepare.term_size),
+    'term_modes': Option(prepare.term_modes),
+}
+
+SERVER: dict[str, Option] = {
+    **COMMON,
+    'server_factory': Option(prepare.function, SSHServer),
+    'server_version': Option(prepare.version, _DEFAULT_VERSION),
+    'server_host_keys': Option(trust.keys),
+    'server_host_certs': Option(trust.certificates, ()),
+    'send_server_host_keys': Option(prepare.boolean, False),
+    'known_client_hosts': Option(trust.known_hosts),
+    'trust_client_host': Option(prepare.boolean, False),
+    'rdns_lookup': Option(prepare.boolean, False),
+    'authorized_client_keys': Option(trust.authorized_keys),
+    'auth_methods': Option(prepare.method_sequences, ()),
+    'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
+    'max_sessions': Option(prepare.integer(1), DEFAULT_MAX_SESSIONS),
+    'banner': Option(prepare.optional_text),
+    'allow_pty': Option(prepare.boolean, True),
+    'line_editor': Option(prepare.boolean, True),
+    'line_echo': Option(prepare.boolean, True),
+    'line_history': Option(prepare.integer(0), 1000),
+    'max_line_length': Option(prepare.integer(1), 1024),
+    'process_factory': Option(prepare.function),
+    'session_factory': Option(prepare.function),
+    'sftp_factory': Option(prepare.sftp_factory),
+    'sftp_version': Option(prepare.sftp_version, 3),
+}
+
+# Options of AsyncSSH that this version does not have, and the values that ask for nothing, as the empty tuple does.
+_OFF: tuple[object, ...] = (None, False)
+_NONE: tuple[object, ...] = (None,)
+
+UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
+    'loop': _NONE,
+    'last_config': _NONE,
+    'config': (None, []),
+    'reload': (False,),
+    'canonical': (False,),
+    'final': (False,),
+    'tunnel': (None, ''),
+    'proxy_command': (None, '', []),
+    'canonicalize_hostname': (False,),
+    'canonical_domains': ([],),
+    'canonicalize_fallback_local': (True,),
+    'canonicalize_max_dots': (1,),
+    'canonicalize_permitted_cnames': ([],),
+    'x509_trusted_certs': (None, []),
+    'x509_trusted_cert_paths': (None, []),
+    'gss_host': _NONE,
+    'gss_store': _NONE,
+    'gss_kex': _OFF,
+    'gss_auth': _OFF,
+    'agent_forwarding': _OFF,
+    'x11_forwarding': _OFF,
+    'x11_auth_path': _NONE,
+}
+
+UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
+    **UNSUPPORTED_COMMON,
+    'x509_purposes': (None, 'secureShellServer'),
+    'gss_delegate_creds': _OFF,
+    'pkcs11_provider': _NONE,
+    'pkcs11_pin': _NONE,
+    'x11_display': _NONE,
+    'x11_single_connection': (False,),
+}
+
+UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
+    **UNSUPPORTED_COMMON,
+    'x509_purposes': (None, 'secureShellClient'),
+    'accept_addr': ('',),
+    'accept_port': (0,),
+    'client_addr': ('',),
+    'client_host': ('',),
+    'username': ('',),
+    'allow_scp': (False,),
+}
