@@ -1,8 +1,9 @@
 """Where connections begin: connecting to servers, listening for clients, and taking sockets that are connected."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -142,11 +143,12 @@ async def connect(
       DisconnectError: the connection ended otherwise
     """
 
-    new_options = await SSHClientConnectionOptions.construct(
-        options,
-        **_given(host=host, port=port, tunnel=tunnel, family=family, local_addr=local_addr, config=config),
-        **kwargs,
-    )
+    with _closing_on_failure(sock):
+        new_options = await SSHClientConnectionOptions.construct(
+            options,
+            **_given(host=host, port=port, tunnel=tunnel, family=family, local_addr=local_addr, config=config),
+            **kwargs,
+        )
 
     return await _establish(new_options, flags, sock)
 
@@ -165,9 +167,10 @@ async def create_connection(
 async def run_client(
     sock: socket.socket, config: Any = (), options: SSHClientConnectionOptions | None = None, **kwargs: object
 ) -> SSHClientConnection:
-    """Log in over a connected socket."""
+    """Log in over a connected socket, which is closed whatever goes wrong."""
 
-    new_options = await SSHClientConnectionOptions.construct(options, **_given(config=config), **kwargs)
+    with _closing_on_failure(sock):
+        new_options = await SSHClientConnectionOptions.construct(options, **_given(config=config), **kwargs)
 
     return await _establish(new_options, 0, sock)
 
@@ -243,10 +246,12 @@ async def run_server(
     error_handler: ErrorHandler | None = None,
     **kwargs: object,
 ) -> SSHServerConnection:
-    """Serve the client on a connected socket; returns when it is logged in."""
+    """Serve the client on a connected socket, which is closed whatever goes wrong; returns when it is logged in."""
 
-    new_options = await SSHServerConnectionOptions.construct(options, **_given(config=config), **kwargs)
-    _require_host_keys(new_options)
+    with _closing_on_failure(sock):
+        new_options = await SSHServerConnectionOptions.construct(options, **_given(config=config), **kwargs)
+        _require_host_keys(new_options)
+
     loop = asyncio.get_running_loop()
     connection = await dial(
         lambda: SSHServerConnection(loop, new_options, acceptor, error_handler), '', 0, sock=sock
@@ -299,6 +304,19 @@ def _given(**kwargs: object) -> dict[str, object]:
     """Leave out what was not given."""
 
     return {name: value for name, value in kwargs.items() if value != () and value != ''}
+
+
+@contextlib.contextmanager
+def _closing_on_failure(sock: socket.socket | None) -> Iterator[None]:
+    """Close a socket that was given to us, if it comes to no connection that would close it."""
+
+    try:
+        yield
+    except BaseException:
+        if sock is not None:
+            sock.close()
+
+        raise
 
 
 def _require_host_keys(options: SSHServerConnectionOptions) -> None:
