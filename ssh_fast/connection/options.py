@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NoReturn, Self
 
 from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
 from ..keys.authorized_keys import SSHAuthorizedKeys
+from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_default_keypairs, load_keypairs
 from ..transport.algorithms import available_algorithms
@@ -56,6 +57,7 @@ class SSHConnectionOptions:
     mac_algs: tuple[bytes, ...]
     compression_algs: tuple[bytes, ...]
     signature_algs: tuple[bytes, ...]
+    ca_signature_algs: tuple[bytes, ...]
     host_based_auth: bool
     public_key_auth: bool
     kbdint_auth: bool
@@ -164,6 +166,10 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     known_hosts: Any
     host_key_alias: str | None
     server_host_key_algs: tuple[bytes, ...]
+    strict_host_key_checking: str
+    update_host_keys: bool
+    hash_known_hosts: bool
+    revoked_host_keys: Any
     server_host_keys_handler: Callable[..., Any] | None
     username: str
     password: PasswordValue
@@ -253,6 +259,9 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     trust_client_host: bool
     rdns_lookup: bool
     authorized_client_keys: SSHAuthorizedKeys | None
+    trusted_user_ca_keys: tuple[SSHKey, ...]
+    authorized_principals: Any
+    revoked_keys: Any
     auth_methods: tuple[MethodSequence, ...]
     max_auth_tries: int
     max_sessions: int

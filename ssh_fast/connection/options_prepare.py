@@ -75,6 +75,18 @@ def optional_text(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
+def choice(*choices: str) -> Callable[[str, object], str]:
+    """Make a check for one of several words."""
+
+    def check(name: str, value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f'{name}: expected {" or ".join(map(repr, choices))}, got {value!r}')
+
+        return value
+
+    return check
+
+
 def function(name: str, value: object) -> Callable[..., Any] | None:
     """Take a callable or None."""
 

@@ -134,3 +134,41 @@ def agent_identities(name: str, value: Any) -> tuple[bytes, ...] | None:
         raise ValueError(f'{name}: expected public keys, their data or their files, got {value!r}')
 
     return tuple(key.public_data for key in load_public_keys([key_paths(item) for item in items]))
+
+
+def ca_signature_algs(name: str, value: Any) -> Any:
+    """Take the signature algorithms that certificate authorities may use."""
+
+    return value
+
+
+def ca_keys(name: str, value: Any) -> tuple[SSHKey, ...]:
+    """Take the keys of certificate authorities, their data or their files; None stands for none."""
+
+    if value is None:
+        return ()
+
+    items = value if isinstance(value, list | tuple) else [value]
+
+    if not all(isinstance(item, bytes | str | PurePath | SSHKey) for item in items):
+        raise ValueError(f'{name}: expected public keys, their data or their files, got {value!r}')
+
+    keys: list[SSHKey] = []
+
+    for item in items:
+        # A file may hold the keys of several authorities.
+        keys.extend(load_public_keys(key_paths(item) if isinstance(item, str | PurePath) else [item]))
+
+    return tuple(keys)
+
+
+def principals(name: str, value: Any) -> Any:
+    """Take the principals of certificates that may log in."""
+
+    return value
+
+
+def revoked_keys(name: str, value: Any) -> Any:
+    """Take revoked keys: files of keys or KRLs, or what was read from them."""
+
+    return value
