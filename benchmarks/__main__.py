@@ -1,12 +1,17 @@
-"""All measurements, as `make bench` runs them: python -m benchmarks [core | sftp] [options of bench_sftp]."""
+"""All measurements, as `make bench` runs them: python -m benchmarks [core | sftp | channel] [options of that part]."""
 
 import sys
 
-from benchmarks import bench_core_table, bench_sftp
+from benchmarks import bench_channel, bench_core_table, bench_sftp
+
+PARTS = ('core', 'sftp', 'channel')
 
 
 def main(arguments: list[str]) -> int:
-    parts = arguments[:1] if arguments[:1] in (['core'], ['sftp']) else ['core', 'sftp']
+    if arguments[:1] == ['channel']:
+        return bench_channel.main(arguments[1:])
+
+    parts = arguments[:1] if arguments[:1] and arguments[0] in PARTS else list(PARTS)
     rest = arguments[1:] if len(parts) == 1 else arguments
     options = bench_sftp.parse_options(rest)    # errors show before anything runs
     status = 0
@@ -16,6 +21,10 @@ def main(arguments: list[str]) -> int:
 
     if 'sftp' in parts:
         status = bench_sftp.main(rest) or status
+
+    if 'channel' in parts and not options.profile:
+        # Of the options only this one means the same to it.
+        status = bench_channel.main(['--quick'] if options.quick else []) or status
 
     return status
 

@@ -196,10 +196,50 @@ class Program:
         self.end()
 
 
-def worker(role: str, module: str, options: dict[str, Any]) -> list[str]:
-    """Return the command of one end by a library (see worker.py)."""
+def worker(role: str, module: str, options: dict[str, Any], program: str = 'worker') -> list[str]:
+    """Return the command of one end by a library (see worker.py, or the other program)."""
 
-    return [sys.executable, '-m', 'benchmarks.worker', role, module, json.dumps(options, default=str)]
+    return [sys.executable, '-m', f'benchmarks.{program}', role, module, json.dumps(options, default=str)]
+
+
+def listen_options(keys: Keys) -> dict[str, Any]:
+    """Return what a library's server needs to know for `listen`."""
+
+    return {'server_host_keys': [keys.host_key], 'authorized_client_keys': keys.authorized_keys}
+
+
+def connect_options(keys: Keys, port: int, cipher: str, mac: str | None = None) -> dict[str, Any]:
+    """Return what a library's client needs to know for `connect`."""
+
+    options = {
+        'username': keys.user,
+        'client_keys': [keys.user_key],
+        'known_hosts': keys.known_hosts(port),
+        'encryption_algs': [cipher],
+        'compression_algs': ['none'],
+        'config': None,
+    }
+
+    return options | ({'mac_algs': [mac]} if mac else {})
+
+
+def openssh_flags(keys: Keys, port: int, cipher: str, mac: str | None = None) -> list[str]:
+    """Return the options of OpenSSH's clients for this server and these keys."""
+
+    options = {
+        'IdentityFile': keys.user_key,
+        'IdentitiesOnly': 'yes',
+        'IdentityAgent': 'none',
+        'UserKnownHostsFile': keys.known_hosts(port),
+        'GlobalKnownHostsFile': 'none',
+        'UpdateHostKeys': 'no',
+        'Ciphers': cipher,
+    }
+
+    if mac:
+        options['MACs'] = mac
+
+    return ['-F', 'none', '-q', *(f'-o{name}={value}' for name, value in options.items())]
 
 
 # --- servers
@@ -214,12 +254,8 @@ class LibraryServer(Server):
     """An SFTP server by ssh_fast or AsyncSSH."""
 
     def __init__(self, module: str, keys: Keys, loop: str = 'asyncio') -> None:
-        listen = {
-            'server_host_keys': [keys.host_key],
-            'authorized_client_keys': keys.authorized_keys,
-            'sftp_factory': True,
-        }
-        super().__init__(f'{module} server', worker('server', module, {'port': 0, 'loop': loop, 'listen': listen}))
+        options = {'port': 0, 'loop': loop, 'listen': listen_options(keys) | {'sftp_factory': True}}
+        super().__init__(f'{module} server', worker('server', module, options))
 
         try:
             self.port = int(self.hear(r'\d+', START_TIMEOUT)[0])
@@ -231,7 +267,7 @@ class LibraryServer(Server):
 class OpenSSHServer(Server):
     """OpenSSH's sshd in the foreground, with a configuration of its own and sftp-server, as Debian sets it up."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, settings: str = '') -> None:
         sshd = find_sshd()
 
         if not sshd:
@@ -252,6 +288,7 @@ class OpenSSHServer(Server):
             f'ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {keys.host_key}\nPidFile none\nUsePAM no\n'
             f'AuthorizedKeysFile {keys.authorized_keys}\nStrictModes no\nPermitRootLogin prohibit-password\n'
             f'PasswordAuthentication no\nKbdInteractiveAuthentication no\nSubsystem sftp {sftp_server}\n'
+            f'{settings}'
         )
         log = keys.folder / f'sshd_log.{self.port}'
         super().__init__('OpenSSH server', [sshd, '-D', '-f', str(config), '-E', str(log)])
@@ -307,18 +344,7 @@ class LibraryClient(Client):
         loop: str = 'asyncio',
         **transfer_options: Any,
     ) -> None:
-        connect = {
-            'username': keys.user,
-            'client_keys': [keys.user_key],
-            'known_hosts': keys.known_hosts(port),
-            'encryption_algs': [cipher],
-            'compression_algs': ['none'],
-            'config': None,
-        }
-
-        if mac:
-            connect['mac_algs'] = [mac]
-
+        connect = connect_options(keys, port, cipher, mac)
         options = {'port': port, 'loop': loop, 'connect': connect, 'transfer': transfer_options}
         super().__init__(f'{module} client', worker('client', module, options))
 
@@ -336,21 +362,8 @@ class OpenSSHClient(Client):
     """OpenSSH's `sftp`, which starts `ssh` below it."""
 
     def __init__(self, keys: Keys, port: int, cipher: str, mac: str | None) -> None:
-        options = {
-            'IdentityFile': keys.user_key,
-            'IdentitiesOnly': 'yes',
-            'IdentityAgent': 'none',
-            'UserKnownHostsFile': keys.known_hosts(port),
-            'GlobalKnownHostsFile': 'none',
-            'UpdateHostKeys': 'no',
-            'Ciphers': cipher,
-        }
-
-        if mac:
-            options['MACs'] = mac
-
-        flags = [f'-o{name}={value}' for name, value in options.items()]
-        command = ['sftp', '-F', 'none', '-q', *flags, '-P', str(port), '-b', '-', f'{keys.user}@127.0.0.1']
+        flags = openssh_flags(keys, port, cipher, mac)
+        command = ['sftp', *flags, '-P', str(port), '-b', '-', f'{keys.user}@127.0.0.1']
         super().__init__('OpenSSH client', command)
 
         try:
