@@ -234,11 +234,10 @@ class SSHAuthorizedKeys:
         the time of day.
         """
 
-        if now is None:
-            now = datetime.now(UTC).timestamp()
-
         for options in self._entries.get((key.public_data, ca), ()):
-            if _admits(options, client_host, client_addr, cert_principals if ca else None, now):
+            if options_admit(options, client_host, client_addr, now) and (
+                not ca or _names_principal(options, cert_principals)
+            ):
                 return dict(options)
 
         return None
@@ -258,19 +257,25 @@ class SSHAuthorizedKeys:
         self._entries.setdefault((key.public_data, 'cert-authority' in options), []).append(options)
 
 
-def _admits(options: _Options, host: str, addr: str, principals: Sequence[str] | None, now: float) -> bool:
-    """Tell whether a line's restrictions allow a login."""
+def options_admit(options: Mapping[str, Any], host: str, addr: str, now: float | None = None) -> bool:
+    """Tell whether the options of a line allow a login from a host and address at a time, by default now."""
+
+    if now is None:
+        now = datetime.now(UTC).timestamp()
 
     if 'expiry-time' in options and now >= options['expiry-time']:
         return False
 
-    if not all(patterns.matches(host, addr) for patterns in options.get('from', ())):
-        return False
+    return all(patterns.matches(host, addr) for patterns in options.get('from', ()))
 
-    # Principals are compared whole; a certificate without any matches no list (CVE-2026-35414, CVE-2024-7594).
-    return (
-        principals is None or 'principals' not in options or any(name in options['principals'] for name in principals)
-    )
+
+def _names_principal(options: _Options, principals: Sequence[str] | None) -> bool:
+    """Tell whether a line's principals, if it has any, name one of a certificate's.
+
+    They are compared whole; a certificate without any matches no list (CVE-2026-35414, CVE-2024-7594).
+    """
+
+    return 'principals' not in options or any(name in options['principals'] for name in principals or ())
 
 
 def import_authorized_keys(data: str) -> SSHAuthorizedKeys:
