@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Final, Self
 from ..errors import KeyExportError, KeyImportError, PacketDecodeError
 from ..logging import printable
 from ..wire import Cursor
-from . import rfc4716
 from .certificate_names import certificate_algorithm, certificate_algorithms, is_certificate_algorithm, plain_algorithm
 from .key import SSHKey, decode_public_key, key_type, verify_signature, write_file
 from .openssh_format import encode_public_line
 from .patterns import matches_wildcard, parse_address
+from .rfc4716 import encode_rfc4716
 
 CERT_TYPE_USER: Final = 1
 CERT_TYPE_HOST: Final = 2
@@ -114,7 +114,7 @@ class SSHCertificate:
             return encode_public_line(self.public_data, self.algorithm, self._comment)
 
         if format_name == 'rfc4716':
-            return rfc4716.encode(self.public_data, self._comment)
+            return encode_rfc4716(self.public_data, self._comment)
 
         raise KeyExportError(f'Unknown certificate format {format_name!r}, expected openssh or rfc4716')
 

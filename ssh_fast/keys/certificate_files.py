@@ -6,9 +6,10 @@ from pathlib import PurePath
 from typing import TypeAlias
 
 from ..errors import KeyImportError
-from . import openssh_format, rfc4716
+from . import openssh_format
 from .certificate import SSHCertificate, SSHOpenSSHCertificate, decode_certificate
 from .file_cache import FileCache, read_bounded
+from .rfc4716 import decode_rfc4716
 
 _Path: TypeAlias = str | PurePath
 CertificateList: TypeAlias = bytes | _Path | SSHCertificate | Sequence[bytes | _Path | SSHCertificate]
@@ -115,7 +116,7 @@ def _certificates(text: str) -> list[SSHOpenSSHCertificate]:
         try:
             if line == _RFC4716_BEGIN:
                 end = next((at for at in range(number, len(lines)) if lines[at].strip() == _RFC4716_END), len(lines))
-                blob, comment = rfc4716.decode('\n'.join(lines[number - 1 : end + 1]))
+                blob, comment = decode_rfc4716('\n'.join(lines[number - 1 : end + 1]))
                 certs.append(decode_certificate(blob, comment))
                 number = end + 1
             else:
