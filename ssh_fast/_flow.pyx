@@ -451,8 +451,8 @@ cdef class ChannelFlow(Flow):
         if self._closed:
             return 0
 
-        if not 8 <= PyBytes_GET_SIZE(header) <= MAX_BLOCK_HEADER:
-            raise ValueError(f'header must be 8 to {MAX_BLOCK_HEADER} bytes long, got {PyBytes_GET_SIZE(header)}')
+        if PyBytes_GET_SIZE(header) and not 8 <= PyBytes_GET_SIZE(header) <= MAX_BLOCK_HEADER:
+            raise ValueError(f'header must be 8 to {MAX_BLOCK_HEADER} bytes or none, got {PyBytes_GET_SIZE(header)}')
 
         item = self._queue.push()
         item.kind = BLOCK
@@ -697,9 +697,7 @@ cdef class ChannelFlow(Flow):
         self.queued -= total
 
         if got < wanted:
-            if err:
-                got = -1
-
+            got = -1 if err else got
             replacement = source.block_short(tag, <uint32_t>wanted, got, err)
 
             if replacement is not None:
@@ -709,8 +707,10 @@ cdef class ChannelFlow(Flow):
             total = header_size + got
             count = (total + most - 1) // most
             packet = start + PREFIX + DATA_HEADER
-            store_u32(packet, <uint32_t>(total - 4))
-            store_u32(packet + header_size - 4, <uint32_t>got)
+
+            if header_size:
+                store_u32(packet, <uint32_t>(total - 4))
+                store_u32(packet + header_size - 4, <uint32_t>got)
 
         for index in range(count):
             packet = start + index * full
@@ -769,16 +769,16 @@ cdef class ChannelFlow(Flow):
                 got += part
 
         if got < wanted:
-            if err:
-                got = -1
-
+            got = -1 if err else got
             replacement = source.block_short(item.tag, <uint32_t>wanted, got, err)
 
             if replacement is not None:
                 return replacement
 
-            store_u32(data, <uint32_t>(header_size - 4 + got))
-            store_u32(data + header_size - 4, <uint32_t>got)
+            if header_size:
+                store_u32(data, <uint32_t>(header_size - 4 + got))
+                store_u32(data + header_size - 4, <uint32_t>got)
+
             loaded = loaded[:header_size + got]
 
         source.block_sent(item.tag)
