@@ -99,8 +99,18 @@ class SFTPClientSession(SSHClientSession[bytes]):
     # --- beginning and end
 
     async def start(self) -> None:
-        """Wait for the server's version and extensions, and ask for its limits; SFTPError if they are not usable."""
+        """Wait for the server's version and extensions, and ask for its limits; SFTPError if they are not usable.
 
+        What ends the wait early ends the session.
+        """
+
+        try:
+            await self._negotiate()
+        except BaseException:
+            self._chan.abort()
+            raise
+
+    async def _negotiate(self) -> None:
         await self._version
 
         if b'limits@openssh.com' in self.extensions:
