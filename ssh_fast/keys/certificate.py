@@ -7,8 +7,8 @@ string authority's key | string signature (PROTOCOL.certkeys). A host certificat
 
 import ipaddress
 import os
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, ClassVar, Final, Self
 
@@ -227,7 +227,7 @@ class SSHOpenSSHCertificate(SSHCertificate):
             raise ValueError(f'The certificate is signed with {name}, which is not allowed for authorities')
 
         if now is None:
-            now = time.time()
+            now = datetime.now(UTC).timestamp()
 
         if now < self.valid_after:
             raise ValueError(f'The certificate is not valid before {_show_time(self.valid_after)}')
@@ -389,6 +389,6 @@ def _decode_options(data: bytes, known: Mapping[str, _Decoder], *, critical: boo
 
 def _show_time(seconds: int) -> str:
     try:
-        return time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(seconds))
+        return f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC'
     except (OverflowError, OSError, ValueError):
         return f'{seconds} seconds after 1970'

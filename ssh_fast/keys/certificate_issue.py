@@ -3,9 +3,8 @@
 import ipaddress
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from ..errors import KeyGenerationError
@@ -249,7 +248,7 @@ def parse_time(value: Time) -> int:
 
 def _parse_text(text: str) -> float:
     if text == 'now':
-        return time.time()
+        return _now()
 
     date, zone = (text[:-1], '+0000') if text.endswith('Z') else (text, '')
 
@@ -267,4 +266,8 @@ def _parse_text(text: str) -> float:
     parts = re.findall(r'(\d+)([wdhms]?)', match[2].lower())
     seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
 
-    return time.time() + (-seconds if match[1] == '-' else seconds)
+    return _now() + (-seconds if match[1] == '-' else seconds)
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

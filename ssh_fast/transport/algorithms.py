@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from .._cipher import CIPHER_SUITES, MAC_SUITES
+from ..keys.certificate_names import certificate_algorithms
 from .kex import KEX_METHODS
 
 # What asks for an extension in the list of kex algorithms; never negotiated (RFC 8308 section 2.1, strict kex)
@@ -105,7 +106,11 @@ def available_algorithms(kind: str) -> tuple[bytes, ...]:
     if kind == 'compression':
         return _COMPRESSION
 
-    if kind in ('host_key', 'signature'):
+    if kind == 'host_key':
+        # Certificates first: a server that has one is then known by its authority.
+        return certificate_algorithms(_SIGNATURES) + _SIGNATURES
+
+    if kind == 'signature':
         return _SIGNATURES
 
     raise ValueError(f'Unknown kind of algorithm {kind!r}')

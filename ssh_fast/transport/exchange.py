@@ -12,6 +12,8 @@ from .._cipher import (
     new_sealing_cipher,
 )
 from ..errors import KeyExchangeFailed, KeyImportError, ProtocolError
+from ..keys.certificate import decode_certificate
+from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import decode_public_key, verify_signature
 from ..keys.keypair import SSHKeyPair
 from ..wire import encode_string
@@ -135,7 +137,7 @@ class Exchanges:
         return names
 
     def _host_key_for(self, algorithm: bytes) -> SSHKeyPair | None:
-        return next((pair for pair in self._options.host_keys if algorithm in pair.sig_algorithms), None)
+        return next((pair for pair in self._options.host_keys if algorithm in pair.host_key_algorithms), None)
 
     # --- the method
 
@@ -163,14 +165,19 @@ class Exchanges:
         algorithm = self.algorithms.host_key
 
         try:
-            key = decode_public_key(result.host_key_data)
+            if is_certificate_algorithm(algorithm):
+                cert = decode_certificate(result.host_key_data)
+                key, name, usable = cert.key, cert.get_algorithm(), cert.host_key_algorithms
+            else:
+                key = decode_public_key(result.host_key_data)
+                name, usable = key.get_algorithm(), key.sig_algorithms
         except KeyImportError as exc:
             raise KeyExchangeFailed(f'Expected a valid host key: {exc}') from None
 
-        if algorithm not in key.sig_algorithms:
-            raise KeyExchangeFailed(f'Expected a host key for {algorithm.decode()}, got one for {key.get_algorithm()}')
+        if algorithm not in usable:
+            raise KeyExchangeFailed(f'Expected a host key for {algorithm.decode()}, got one for {name}')
 
-        if verify_signature(key, result.exchange_hash, result.signature, (algorithm,)) is not True:
+        if verify_signature(key, result.exchange_hash, result.signature, (plain_algorithm(algorithm),)) is not True:
             raise KeyExchangeFailed('Expected a signature by the host key, got one that does not verify')
 
         if self.host_key_data and result.host_key_data != self.host_key_data:

@@ -436,7 +436,7 @@ def guess(end: End, packet: bytes | None) -> None:
 
 @pytest.mark.parametrize('cut', CUTTERS.values(), ids=CUTTERS)
 def test_right_guess_is_used(cut: Cutter) -> None:
-    pipe = make_pipe(cut, **FAST)
+    pipe = make_pipe(cut, **{**FAST, 'client': {**FAST.get('client', {}), 'host_key_algs': (b'ssh-ed25519',)}})
     guess(pipe.client, None)
     pipe.start().check().login()
     for _ in range(5):

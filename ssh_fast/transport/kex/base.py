@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ...constants import MSG_KEX_FIRST
 from ...errors import ProtocolError
+from ...keys.certificate_names import plain_algorithm
 from ...keys.keypair import SSHKeyPair
 from ...wire import Cursor, encode_byte, encode_mpint, encode_string
 
@@ -127,7 +128,7 @@ class KeyExchange(ABC):
         exchange_hash = self._hash(host_key.public_data, client_value, server_value, secret)
 
         # Pairs are shared by connections: the algorithm is chosen anew for each signature.
-        host_key.set_sig_algorithm(self._context.host_key_algorithm)
+        host_key.set_sig_algorithm(plain_algorithm(self._context.host_key_algorithm))
         signature = host_key.sign(exchange_hash)
 
         if not isinstance(signature, bytes):
