@@ -1,4 +1,4 @@
-"""Keys of type ecdsa-sha2-nistp256, -nistp384 and -nistp521 (RFC 5656)."""
+"""Keys of type ecdsa-sha2-nistp256, -nistp384, -nistp521 and, by its object identifier, secp256k1 (RFC 5656)."""
 
 from typing import Any, NamedTuple, Self
 
@@ -27,14 +27,16 @@ _CURVES = {
     b'ecdsa-sha2-nistp256': _Curve(b'nistp256', ec.SECP256R1(), hashes.SHA256(), 32),
     b'ecdsa-sha2-nistp384': _Curve(b'nistp384', ec.SECP384R1(), hashes.SHA384(), 48),
     b'ecdsa-sha2-nistp521': _Curve(b'nistp521', ec.SECP521R1(), hashes.SHA512(), 66),
+    b'ecdsa-sha2-1.3.132.0.10': _Curve(b'1.3.132.0.10', ec.SECP256K1(), hashes.SHA256(), 32),
 }
 _ALGORITHMS = {row.curve.name: algorithm for algorithm, row in _CURVES.items()}
 
 
 class ECDSAKey(SSHKey):
-    """An ECDSA key on one of the three NIST curves; the point is always in its uncompressed form."""
+    """An ECDSA key on one of the curves of the table; the point is always in its uncompressed form."""
 
     has_traditional_format = True
+    type_name = 'ECDSA'
 
     def __init__(
         self,
@@ -118,6 +120,20 @@ class ECDSAKey(SSHKey):
 
         return self.encode_ssh_public() + encode_mpint(self._private_key.private_numbers().private_value)
 
+    def encode_agent_cert_private(self) -> bytes:
+        """Encode mpint private value."""
+
+        if self._private_key is None:
+            raise ValueError('The key has no private part')
+
+        return encode_mpint(self._private_key.private_numbers().private_value)
+
+    @property
+    def bits(self) -> int:
+        """The size of the curve's field."""
+
+        return self._public_key.key_size
+
     @property
     def is_private(self) -> bool:
         """Whether the private part is here."""
@@ -148,31 +164,39 @@ class ECDSAKey(SSHKey):
     def verify_raw(self, data: bytes, sig_algorithm: bytes, blob: bytes) -> bool:
         """Tell whether mpint r, mpint s are right."""
 
-        # Two mpints of a length field, a sign byte and the curve's size each
-        if len(blob) > 2 * (5 + self._curve.size):
-            return False
+        return verify_point_signature(self._public_key, self._curve.hash, self._curve.size, data, blob)
 
-        cursor = Cursor(blob)
 
-        try:
-            r, s = cursor.mpint(), cursor.mpint()
-            cursor.check_end()
-        except PacketDecodeError:
-            return False
+def verify_point_signature(
+    public_key: ec.EllipticCurvePublicKey, hash_algorithm: hashes.HashAlgorithm, size: int, data: bytes, blob: bytes
+) -> bool:
+    """Tell whether mpint r, mpint s, numbers of at most `size` bytes, are a signature of data."""
 
-        if r <= 0 or s <= 0:
-            return False
+    # Two mpints of a length field, a sign byte and the curve's size each
+    if len(blob) > 2 * (5 + size):
+        return False
 
-        try:
-            self._public_key.verify(encode_dss_signature(r, s), data, ec.ECDSA(self._curve.hash))
-        except InvalidSignature:
-            return False
+    cursor = Cursor(blob)
 
-        return True
+    try:
+        r, s = cursor.mpint(), cursor.mpint()
+        cursor.check_end()
+    except PacketDecodeError:
+        return False
+
+    if r <= 0 or s <= 0:
+        return False
+
+    try:
+        public_key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hash_algorithm))
+    except InvalidSignature:
+        return False
+
+    return True
 
 
 def _decode_point(algorithm: bytes, cursor: Cursor) -> ec.EllipticCurvePublicKey:
-    """Decode the curve's name and a point, whose form and size are checked before any arithmetic."""
+    """Decode the curve's name and a point."""
 
     curve = _CURVES[algorithm]
     name = cursor.string()
@@ -182,7 +206,13 @@ def _decode_point(algorithm: bytes, cursor: Cursor) -> ec.EllipticCurvePublicKey
             f'Expected the curve {curve.name.decode()}, got {printable(name.decode(errors="replace"), 64)!r}'
         )
 
-    point = cursor.string()
+    return point_on_curve(algorithm, cursor.string())
+
+
+def point_on_curve(algorithm: bytes, point: bytes) -> ec.EllipticCurvePublicKey:
+    """Make a public key of a point, whose form and size are checked before any arithmetic."""
+
+    curve = _CURVES[algorithm]
 
     if len(point) != 1 + 2 * curve.size or point[0] != 4:
         raise KeyImportError(

@@ -4,9 +4,7 @@ A key type is a subclass that registers its algorithm names. It knows three thin
 (RFC 4253 section 6.6), its signature blobs, and its `cryptography` object for the PEM formats.
 """
 
-import base64
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Collection
 from pathlib import PurePath
@@ -15,9 +13,7 @@ from typing import Any, ClassVar, Self
 from ..errors import KeyExportError, KeyGenerationError, KeyImportError, PacketDecodeError
 from ..logging import printable
 from ..wire import Cursor, encode_string
-from . import openssh_format, pem_format
-
-_FINGERPRINT_HASHES = ('md5', 'sha1', 'sha256', 'sha384', 'sha512')
+from . import fingerprint, openssh_format, pem_format, rfc4716
 
 
 def check_no_arguments(kwargs: dict[str, Any], algorithm: bytes) -> None:
@@ -36,6 +32,9 @@ class SSHKey:
 
     algorithm: bytes = b''
     sig_algorithms: tuple[bytes, ...] = ()
+
+    # Those of `sig_algorithms` that `verify` never takes: they count only where a caller's own list names them.
+    weak_sig_algorithms: ClassVar[frozenset[bytes]] = frozenset()
 
     # Whether the PKCS#1 or SEC1 format is defined for the type
     has_traditional_format: ClassVar[bool] = False
@@ -105,6 +104,23 @@ class SSHKey:
 
         raise NotImplementedError
 
+    @property
+    def type_name(self) -> str:
+        """The key's type as ssh-keygen shows it, as RSA or ED25519."""
+
+        raise NotImplementedError
+
+    @property
+    def bits(self) -> int:
+        """The key's size in bits, as ssh-keygen shows it."""
+
+        raise NotImplementedError
+
+    def encode_agent_cert_private(self) -> bytes:
+        """Encode what follows a certificate in an agent's add request: the fields that the certificate lacks."""
+
+        raise NotImplementedError
+
     def sign_raw(self, data: bytes, sig_algorithm: bytes) -> bytes:
         """Make the signature blob that follows the algorithm name."""
 
@@ -115,7 +131,26 @@ class SSHKey:
 
         raise NotImplementedError
 
+    def sign_fields(self, data: bytes, sig_algorithm: bytes) -> bytes:
+        """Make all fields that follow the algorithm name in a signature: here the one blob as a string."""
+
+        return encode_string(self.sign_raw(data, sig_algorithm))
+
+    def verify_fields(self, data: bytes, sig_algorithm: bytes, cursor: Cursor) -> bool:
+        """Tell whether the fields that follow the algorithm name are right; raises `PacketDecodeError` only."""
+
+        blob = cursor.string()
+        cursor.check_end()
+
+        return self.verify_raw(data, sig_algorithm, blob)
+
     # --- signatures
+
+    def set_touch_required(self, touch_required: bool) -> None:
+        """Set whether a security key's signature counts only if it was touched (default); others have no such sign."""
+
+    def set_verify_required(self, verify_required: bool) -> None:
+        """Set whether a security key's signature counts only if it knew its user, by PIN or finger (default: no)."""
 
     def sign(self, data: bytes, sig_algorithm: bytes) -> bytes:
         """Sign data: string signature algorithm, string signature blob (RFC 4253 section 6.6)."""
@@ -127,12 +162,14 @@ class SSHKey:
             name = sig_algorithm.decode(errors='replace')
             raise ValueError(f'A {self.get_algorithm()} key cannot make {name} signatures')
 
-        return encode_string(sig_algorithm) + encode_string(self.sign_raw(data, sig_algorithm))
+        return encode_string(sig_algorithm) + self.sign_fields(data, sig_algorithm)
 
     def verify(self, data: bytes, sig: bytes) -> bool:
-        """Tell whether a signature by any of this key's signature algorithms is right."""
+        """Tell whether a signature by any of this key's signature algorithms is right; SHA-1 of RSA never is."""
 
-        return verify_signature(self, data, sig, self.sig_algorithms)
+        allowed = [name for name in self.sig_algorithms if name not in self.weak_sig_algorithms]
+
+        return verify_signature(self, data, sig, allowed)
 
     # --- names
 
@@ -161,16 +198,12 @@ class SSHKey:
     def get_fingerprint(self, hash_name: str = 'sha256') -> str:
         """Return the fingerprint as OpenSSH shows it: the hash's name, a colon, the hash (md5 in hex, else base64)."""
 
-        if hash_name not in _FINGERPRINT_HASHES:
-            names = ', '.join(_FINGERPRINT_HASHES)
-            raise ValueError(f'Unknown fingerprint hash {hash_name!r}, expected one of {names}')
+        return fingerprint.fingerprint(self.public_data, hash_name)
 
-        digest = hashlib.new(hash_name, self.public_data, usedforsecurity=False)
+    def get_randomart(self, hash_name: str = 'sha256') -> str:
+        """Return the picture of the fingerprint that `ssh-keygen -lv` shows, eleven lines of text."""
 
-        if hash_name == 'md5':
-            return 'MD5:' + digest.digest().hex(':')
-
-        return f'{hash_name.upper()}:{base64.b64encode(digest.digest()).rstrip(b"=").decode()}'
+        return fingerprint.randomart(self.public_data, hash_name, self.type_name, self.bits)
 
     def has_comment(self) -> bool:
         """Tell whether the key has a comment."""
@@ -256,7 +289,7 @@ class SSHKey:
             return openssh_format.encode_public_line(self.public_data, self.algorithm, self._comment)
 
         if format_name == 'rfc4716':
-            return openssh_format.encode_rfc4716(self.public_data, self._comment)
+            return rfc4716.encode_rfc4716(self.public_data, self._comment)
 
         key = self.convert_to_public().pyca_key
 
@@ -265,22 +298,22 @@ class SSHKey:
     def write_private_key(self, filename: str | PurePath, *args: Any, **kwargs: Any) -> None:
         """Write the private key, as `export_private_key` makes it, to a file that only its owner can read."""
 
-        _write_file(filename, self.export_private_key(*args, **kwargs), os.O_TRUNC, 0o600)
+        write_file(filename, self.export_private_key(*args, **kwargs), os.O_TRUNC, 0o600)
 
     def write_public_key(self, filename: str | PurePath, *args: Any, **kwargs: Any) -> None:
         """Write the public key, as `export_public_key` makes it, to a file."""
 
-        _write_file(filename, self.export_public_key(*args, **kwargs), os.O_TRUNC, 0o644)
+        write_file(filename, self.export_public_key(*args, **kwargs), os.O_TRUNC, 0o644)
 
     def append_private_key(self, filename: str | PurePath, *args: Any, **kwargs: Any) -> None:
         """Append the private key, as `export_private_key` makes it, to a file that only its owner can read."""
 
-        _write_file(filename, self.export_private_key(*args, **kwargs), os.O_APPEND, 0o600)
+        write_file(filename, self.export_private_key(*args, **kwargs), os.O_APPEND, 0o600)
 
     def append_public_key(self, filename: str | PurePath, *args: Any, **kwargs: Any) -> None:
         """Append the public key, as `export_public_key` makes it, to a file."""
 
-        _write_file(filename, self.export_public_key(*args, **kwargs), os.O_APPEND, 0o644)
+        write_file(filename, self.export_public_key(*args, **kwargs), os.O_APPEND, 0o644)
 
     def _check_private(self) -> None:
         if not self.is_private:
@@ -295,7 +328,9 @@ class SSHKey:
         return self
 
 
-def _write_file(filename: str | PurePath, data: bytes, flag: int, mode: int) -> None:
+def write_file(filename: str | PurePath, data: bytes, flag: int, mode: int) -> None:
+    """Write or append to a file, by an `os.O_` flag; a file of mode 0o600 has that mode even if it was there."""
+
     fd = os.open(filename, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, mode)
 
     with open(fd, 'wb') as file:
@@ -374,16 +409,14 @@ def verify_signature(key: SSHKey, data: bytes, sig: bytes, allowed: Collection[b
 
     try:
         sig_algorithm = cursor.string()
-        blob = cursor.string()
-        cursor.check_end()
+
+        # Names are compared whole: a family's name must not admit its other members (CVE-2026-35387).
+        if sig_algorithm not in allowed or sig_algorithm not in key.sig_algorithms:
+            return False
+
+        return key.verify_fields(data, sig_algorithm, cursor)
     except PacketDecodeError:
         return False
-
-    # Names are compared whole: a family's name must not admit its other members (CVE-2026-35387).
-    if sig_algorithm not in allowed or sig_algorithm not in key.sig_algorithms:
-        return False
-
-    return key.verify_raw(data, sig_algorithm, blob)
 
 
 def generate_private_key(alg_name: str, comment: bytes | str | None = None, **kwargs: Any) -> SSHKey:

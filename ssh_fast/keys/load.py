@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeGuard, cast
 
 from ..errors import KeyEncryptionError, KeyImportError
 from ..logging import logger, printable
-from . import openssh_format, pem_format
+from . import openssh_format, pem_format, rfc4716
 from .file_cache import FileCache, read_bounded
 from .key import SSHKey, copy_key, decode_private_key, decode_public_key, key_from_pyca
 from .keypair import SSHKeyPair, SSHLocalKeyPair
@@ -177,7 +177,7 @@ def _public_keys(data: bytes) -> list[SSHKey]:
 
 
 def _public_from_rfc4716(data: bytes) -> SSHKey:
-    public_data, comment = openssh_format.decode_rfc4716(data.decode(errors='surrogateescape'))
+    public_data, comment = rfc4716.decode_rfc4716(data.decode(errors='surrogateescape'))
     key = decode_public_key(public_data)
     key.set_comment(comment)
 

@@ -1,4 +1,4 @@
-"""OpenSSH's own key formats: the private key file (PROTOCOL.key), the one-line public key, and RFC 4716.
+"""OpenSSH's own key formats: the private key file (PROTOCOL.key) and the one-line public key.
 
 "openssh-key-v1" NUL | string cipher | string kdf | string kdf options | uint32 1 | string public key blob
 | string sealed: uint32 check | uint32 check | private key | string comment | bytes 1, 2, 3 ... | tag of an AEAD
@@ -9,7 +9,6 @@ import binascii
 import os
 import re
 import warnings
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import bcrypt
@@ -211,7 +210,7 @@ def encode_private(
 
     return (
         b'-----BEGIN OPENSSH PRIVATE KEY-----\n'
-        + _wrap(base64.b64encode(data), 70)
+        + wrap_lines(base64.b64encode(data), 70)
         + b'-----END OPENSSH PRIVATE KEY-----\n'
     )
 
@@ -370,68 +369,6 @@ def encode_public_line(public_data: bytes, algorithm: bytes, comment: bytes | No
     return (line + b' ' + comment if comment else line) + b'\n'
 
 
-_RFC4716_BEGIN = '---- BEGIN SSH2 PUBLIC KEY ----'
-_RFC4716_END = '---- END SSH2 PUBLIC KEY ----'
-
-
-def encode_rfc4716(public_data: bytes, comment: bytes | None) -> bytes:
-    """Make the form of RFC 4716; a comment that doesn't fit on a line goes on behind a backslash."""
-
-    header = b''
-
-    if comment:
-        header = b'Comment: "' + comment + b'"\n'
-
-        # RFC 4716 section 3.3: lines of at most 72 bytes; section 3.3.2: a value in double quotes
-        parts = [header[pos : pos + 71] for pos in range(0, len(header) - 1, 71)]
-        header = b'\\\n'.join(part.rstrip(b'\n') for part in parts) + b'\n'
-
-    body = _wrap(base64.b64encode(public_data), 70)
-
-    return _RFC4716_BEGIN.encode() + b'\n' + header + body + _RFC4716_END.encode() + b'\n'
-
-
-def decode_rfc4716(text: str) -> tuple[bytes, bytes | None]:
-    """Decode the form of RFC 4716 into blob and comment."""
-
-    lines = iter(text.strip().splitlines())
-
-    if next(lines, '').strip() != _RFC4716_BEGIN:
-        raise KeyImportError(f'Expected {_RFC4716_BEGIN}')
-
-    comment = None
-    body: list[str] = []
-
-    for line in lines:
-        if line.strip() == _RFC4716_END:
-            return decode_base64(''.join(body)), comment
-
-        if ':' in line:
-            name, value = _header(line, lines)
-
-            if name.lower() == 'comment':
-                comment = value.encode(errors='surrogateescape')
-        else:
-            body.append(line.strip())
-
-    raise KeyImportError(f'Expected {_RFC4716_END}')
-
-
-def _header(line: str, lines: Iterator[str]) -> tuple[str, str]:
-    """Join a header's continued lines, and take it apart."""
-
-    while line.endswith('\\'):
-        line = line[:-1] + next(lines, '')
-
-    name, value = line.split(':', 1)
-    value = value.strip()
-
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-
-    return name, value
-
-
 # --- base64
 
 
@@ -444,5 +381,7 @@ def decode_base64(text: str | bytes) -> bytes:
         raise KeyImportError('Expected base64') from None
 
 
-def _wrap(data: bytes, width: int) -> bytes:
+def wrap_lines(data: bytes, width: int) -> bytes:
+    """Cut base64 into lines."""
+
     return b''.join(data[pos : pos + width] + b'\n' for pos in range(0, len(data), width))

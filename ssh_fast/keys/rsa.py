@@ -1,4 +1,4 @@
-"""Keys of type ssh-rsa, with SHA-2 signatures only (RFC 8332); SHA-1 signatures are neither made nor accepted."""
+"""Keys of type ssh-rsa (RFC 4253) and their signatures (RFC 8332); SHA-1 only where a list of algorithms names it."""
 
 from typing import Any, Self
 
@@ -11,15 +11,39 @@ from ..wire import Cursor, encode_mpint
 from .key import KeyRefused, SSHKey, check_no_arguments, register_key_type
 
 # RFC 8332 has no bounds: below is no longer safe (NIST SP 800-131A), above is more than OpenSSH and OpenSSL take.
-_MIN_BITS = 2048
+_DEFAULT_MIN_BITS = 2048
 _MAX_BITS = 16384
+
+# What `set_required_rsa_size` goes down to, as OpenSSH's RequiredRSASize: shorter keys can be factored
+_LEAST_MIN_BITS = 1024
 
 # OpenSSL's OPENSSL_RSA_MAX_PUBEXP_BITS: a longer exponent only makes verifying slow
 _MAX_EXPONENT_BITS = 64
 
-_HASHES: dict[bytes, hashes.HashAlgorithm] = {b'rsa-sha2-512': hashes.SHA512(), b'rsa-sha2-256': hashes.SHA256()}
+# In the order of preference; the names of ssh.com are those of Tectia.
+_HASHES: dict[bytes, hashes.HashAlgorithm] = {
+    b'rsa-sha2-512': hashes.SHA512(),
+    b'rsa-sha2-256': hashes.SHA256(),
+    b'ssh-rsa-sha224@ssh.com': hashes.SHA224(),
+    b'ssh-rsa-sha256@ssh.com': hashes.SHA256(),
+    b'ssh-rsa-sha384@ssh.com': hashes.SHA384(),
+    b'ssh-rsa-sha512@ssh.com': hashes.SHA512(),
+    b'ssh-rsa': hashes.SHA1(),
+}
 
 _skip_validation = False
+_min_bits = _DEFAULT_MIN_BITS
+
+
+def set_required_rsa_size(bits: int) -> None:
+    """Set the fewest bits of RSA keys that are accepted or generated from now on, 1024 to 16384 (default 2048)."""
+
+    global _min_bits
+
+    if not _LEAST_MIN_BITS <= bits <= _MAX_BITS:
+        raise ValueError(f'bits: expected {_LEAST_MIN_BITS} to {_MAX_BITS}, got {bits}')
+
+    _min_bits = bits
 
 
 def set_default_skip_rsa_key_validation(skip_validation: bool) -> None:
@@ -31,10 +55,12 @@ def set_default_skip_rsa_key_validation(skip_validation: bool) -> None:
 
 
 class RSAKey(SSHKey):
-    """An RSA key of 2048 to 16384 bits."""
+    """An RSA key of 2048 to 16384 bits; `set_required_rsa_size` changes the lower bound."""
 
     algorithm = b'ssh-rsa'
     sig_algorithms = tuple(_HASHES)
+    weak_sig_algorithms = frozenset((b'ssh-rsa',))
+    type_name = 'RSA'
     has_traditional_format = True
 
     def __init__(self, public_key: rsa.RSAPublicKey, private_key: rsa.RSAPrivateKey | None = None) -> None:
@@ -68,8 +94,8 @@ class RSAKey(SSHKey):
         key_size, exponent = kwargs.pop('key_size', 3072), kwargs.pop('exponent', 65537)
         check_no_arguments(kwargs, algorithm)
 
-        if not _MIN_BITS <= key_size <= _MAX_BITS:
-            raise KeyGenerationError(f'Expected an RSA key_size of {_MIN_BITS} to {_MAX_BITS} bits, got {key_size}')
+        if not _min_bits <= key_size <= _MAX_BITS:
+            raise KeyGenerationError(f'Expected an RSA key_size of {_min_bits} to {_MAX_BITS} bits, got {key_size}')
 
         if exponent not in (3, 65537):
             raise KeyGenerationError(f'Expected an RSA exponent of 65537 or 3, got {exponent}')
@@ -160,6 +186,22 @@ class RSAKey(SSHKey):
 
         return b''.join(encode_mpint(field) for field in fields)
 
+    def encode_agent_cert_private(self) -> bytes:
+        """Encode mpint d, iqmp, p, q."""
+
+        if self._private_key is None:
+            raise ValueError('The key has no private part')
+
+        numbers = self._private_key.private_numbers()
+
+        return b''.join(encode_mpint(field) for field in (numbers.d, numbers.iqmp, numbers.p, numbers.q))
+
+    @property
+    def bits(self) -> int:
+        """The length of the modulus."""
+
+        return self._public_key.key_size
+
     @property
     def is_private(self) -> bool:
         """Whether the private part is here."""
@@ -227,8 +269,8 @@ def _positive(cursor: Cursor, max_bits: int, name: str) -> int:
 def _check_public(e: int, n: int) -> None:
     """Check the sizes of a public key before it is used."""
 
-    if not _MIN_BITS <= n.bit_length() <= _MAX_BITS:
-        raise KeyRefused(f'Expected an RSA key of {_MIN_BITS} to {_MAX_BITS} bits, got {n.bit_length()}')
+    if not _min_bits <= n.bit_length() <= _MAX_BITS:
+        raise KeyRefused(f'Expected an RSA key of {_min_bits} to {_MAX_BITS} bits, got {n.bit_length()}')
 
     if n % 2 == 0 or e % 2 == 0 or e < 3 or e.bit_length() > _MAX_EXPONENT_BITS:
         raise KeyImportError(f'Expected an odd RSA modulus and an odd exponent of 3 to {_MAX_EXPONENT_BITS} bits')

@@ -131,7 +131,7 @@ def test_malformed_revoked_lines_raise(line):
 
 
 def test_keys_that_no_peer_can_use_are_skipped(caplog):
-    dss = 'ssh-dss AAAAB3NzaC1kc3MAAAAB'
+    dss = 'ssh-xyz AAAAB3NzaC14eXoAAAAB'
     known = import_known_hosts(f'host {dss}\n@revoked host {dss}\nhost {LINES[0]}')
 
     assert known.match('host', '', 22) == ([KEYS[0]], [], [], [], [], [], [])
