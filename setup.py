@@ -16,7 +16,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ['_cipher', '_packet', '_queue', '_flow', '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power']
+MODULES = [
+    '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_file_lanes', '_sftp_messages',
+    '_sftp_pipeline', '_sftp_codec', '_power',
+]  # fmt: skip
 WERROR, CI, SANITIZE, TRACE = (
     os.environ.get(name, '').lower() not in ('', '0', 'false')
     for name in ('SSH_FAST_WERROR', 'CI', 'SSH_FAST_SANITIZE', 'SSH_FAST_TRACE')

@@ -1,636 +1,37 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The packet ciphers over libcrypto: one class per mode and direction, which opens or seals a whole packet in place.
+# cython: language_level=3
+"""The suites: which ciphers and MACs there are by their wire names, and how one direction's cipher is made of them.
 
-    MacThenStream  E(length | rest) | MAC(seq, length | rest)       RFC 4253 section 6.4, counter mode of RFC 4344
-    StreamThenMac  length | E(rest) | MAC(seq, length | E(rest))    the -etm@openssh.com MACs
-    Gcm            length | E(rest) | tag                           RFC 5647, length is the additional data
-    ChaChaPoly     E2(length) | E(rest) | Poly1305(both)            chacha20-poly1305@openssh.com
-
-Algorithms are fetched once, at import; what this libcrypto lacks is left out of the tables. Contexts are made once per
-key and then only started anew: a third of the cost for a small packet. A context's keys are wiped when it is freed.
+What this libcrypto lacks is left out of the tables. What only old peers need is looked for when it is first asked for:
+some of it is in OpenSSL's legacy provider, which is loaded into a library context of its own, so that nobody else in
+the process gets it.
 """
 
-cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
-from libc.string cimport memcpy, memset
+from cpython.bytes cimport PyBytes_GET_SIZE
 
-from ssh_fast._openssl cimport (
-    EVP_CIPHER, EVP_CIPHER_CTX, EVP_MAC, EVP_MAC_CTX, OSSL_PARAM,
-    CRYPTO_memcmp, ERR_clear_error, OPENSSL_cleanse,
-    EVP_CIPHER_CTX_ctrl, EVP_CIPHER_CTX_free, EVP_CIPHER_CTX_new, EVP_CIPHER_fetch, EVP_CIPHER_free,
-    EVP_CipherFinal_ex, EVP_CipherInit_ex2, EVP_CipherUpdate, EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG,
-    EVP_MAC_CTX_free, EVP_MAC_CTX_new, EVP_MAC_fetch, EVP_MAC_final, EVP_MAC_free, EVP_MAC_init, EVP_MAC_update,
-    OSSL_MAC_PARAM_DIGEST, OSSL_PARAM_construct_end, OSSL_PARAM_construct_utf8_string,
+from ssh_fast._cipher_modes cimport (
+    FetchedCipher, FetchedMac, fetch_cipher, fetch_mac, has_poly1305, new_stream, new_tag, starts_anew,
 )
-from ssh_fast._wire cimport load_u32, load_u64, store_u32, store_u64
+from ssh_fast._openssl cimport (
+    ERR_clear_error, OSSL_LIB_CTX, OSSL_LIB_CTX_free, OSSL_LIB_CTX_new, OSSL_PROVIDER_load,
+)
 
 from typing import NamedTuple
 
-from ssh_fast.errors import MACError, ProtocolError
+from ssh_fast._cipher_modes import (
+    ChaChaPolyOpening, ChaChaPolySealing, GcmOpening, GcmSealing, MacThenStreamOpening, MacThenStreamSealing,
+    OpeningCipher, PlainOpening, PlainSealing, SealingCipher, StreamThenMacOpening, StreamThenMacSealing,
+)
+from ssh_fast._cipher_registered import (
+    RegisteredAeadOpening, RegisteredAeadSealing, RegisteredMacThenStreamOpening, RegisteredMacThenStreamSealing,
+    RegisteredStreamThenMacOpening, RegisteredStreamThenMacSealing,
+)
 
 
 cdef enum:
-    LENGTH_SIZE = 4
-    MAX_LENGTH = 256 * 1024     # OpenSSH's PACKET_MAX_SIZE; also keeps every size within libcrypto's int
-    MAX_MAC_SIZE = 64           # HMAC-SHA2-512
-    PLAIN_BLOCK = 8             # RFC 4253 section 6: the padding of an unencrypted packet aligns to 8
-    AES_BLOCK = 16
-    AEAD_TAG_SIZE = 16          # RFC 5647 section 5.3, RFC 8439 section 2.5: a shorter tag is never asked for
-    GCM_NONCE_SIZE = 12
-    CHACHA_ALIGN = 8
-    CHACHA_BLOCK = 64
-    CHACHA_KEY_SIZE = 32
-    CHACHA_IV_SIZE = 16
-    OPENING = 2                 # the columns of the tables of suites
-    SEALING = 3
+    OPENING = 0     # the places in pairs of classes
+    SEALING = 1
+    MAX_BLOCK = 64  # what a registered cipher may align to: padding is at most 255 bytes
 
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-cdef int fail_mac(uint32_t seq) except -1:
-    # Python's ssl module looks at the same thread's error queue, so nothing may be left in it.
-    ERR_clear_error()
-
-    raise MACError(f'Expected a packet with a valid MAC, got one that does not match at sequence number {seq}')
-
-
-cdef int fail_length(uint32_t length, str expected) except -1:
-    raise ProtocolError(f'Expected a packet_length of {expected} bytes, at most {MAX_LENGTH}, got {length}')
-
-
-cdef int fail_libcrypto(str what) except -1:
-    ERR_clear_error()
-
-    raise ProtocolError(f'Expected libcrypto to {what}, got a failure')
-
-
-cdef inline int check_length(uint32_t length, uint32_t block) except -1:
-    """Refuse a packet_length that the mode cannot take; the length field stands apart from the blocks."""
-
-    if length < block or length > MAX_LENGTH or length % block:
-        return fail_length(length, f'{block} * n')
-
-    return 0
-
-
-cdef inline bint fits_blocks(uint32_t length, uint32_t block) noexcept:
-    """Tell if a packet_length is one that the mode can take; the length field is part of the blocks."""
-
-    return length <= MAX_LENGTH and length + LENGTH_SIZE >= block and (length + LENGTH_SIZE) % block == 0
-
-
-# --- keyed contexts ---------------------------------------------------------------------------------------------------
-
-@cython.final
-@cython.internal
-cdef class _FetchedCipher:
-    """A cipher of libcrypto, fetched once."""
-
-    cdef EVP_CIPHER *cipher
-
-    def __dealloc__(self):
-        EVP_CIPHER_free(self.cipher)
-
-
-@cython.final
-@cython.internal
-cdef class _FetchedMac:
-    """A MAC of libcrypto, fetched once, and the digest it uses (empty: it needs none)."""
-
-    cdef EVP_MAC *mac
-    cdef bytes digest
-
-    def __dealloc__(self):
-        EVP_MAC_free(self.mac)
-
-
-@cython.final
-@cython.internal
-cdef class _CipherContext:
-    """A keyed EVP_CIPHER_CTX for one direction."""
-
-    cdef EVP_CIPHER_CTX *context
-
-    def __cinit__(self, _FetchedCipher fetched not None, bytes key not None, bytes iv not None, bint encrypt):
-        self.context = EVP_CIPHER_CTX_new()
-
-        if self.context is NULL:
-            raise MemoryError
-
-        if EVP_CipherInit_ex2(self.context, fetched.cipher, key, iv, encrypt, NULL) != 1:
-            fail_libcrypto('set a cipher key')
-
-    def __dealloc__(self):
-        EVP_CIPHER_CTX_free(self.context)
-
-    cdef inline bint start(self, const unsigned char *iv) noexcept:
-        return EVP_CipherInit_ex2(self.context, NULL, NULL, iv, -1, NULL) == 1
-
-    cdef inline bint update(self, unsigned char *out, const unsigned char *data, int size) noexcept:
-        cdef int done = 0
-
-        return EVP_CipherUpdate(self.context, out, &done, data, size) == 1 and done == size
-
-    cdef inline bint finish(self) noexcept:
-        cdef unsigned char rest[AES_BLOCK]
-        cdef int done = 0
-
-        return EVP_CipherFinal_ex(self.context, rest, &done) == 1 and done == 0
-
-
-@cython.final
-@cython.internal
-cdef class _MacContext:
-    """A keyed HMAC over a sequence number and a packet."""
-
-    cdef EVP_MAC_CTX *context
-    cdef size_t size
-
-    def __cinit__(self, _FetchedMac fetched not None, bytes key not None, size_t size):
-        cdef OSSL_PARAM params[2]
-
-        self.context = EVP_MAC_CTX_new(fetched.mac)
-        self.size = size
-
-        if self.context is NULL:
-            raise MemoryError
-
-        params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, fetched.digest, 0)
-        params[1] = OSSL_PARAM_construct_end()
-
-        if EVP_MAC_init(self.context, key, PyBytes_GET_SIZE(key), params) != 1:
-            fail_libcrypto('set a MAC key')
-
-    def __dealloc__(self):
-        EVP_MAC_CTX_free(self.context)
-
-    cdef inline bint compute(self, uint32_t seq, const unsigned char *packet, size_t size, unsigned char *out) noexcept:
-        cdef unsigned char seq_bytes[4]
-        cdef size_t done = 0
-
-        store_u32(seq_bytes, seq)
-
-        # A NULL key keeps the one that was set: half the cost of setting it again.
-        return (EVP_MAC_init(self.context, NULL, 0, NULL) == 1
-                and EVP_MAC_update(self.context, seq_bytes, 4) == 1
-                and EVP_MAC_update(self.context, packet, size) == 1
-                and EVP_MAC_final(self.context, out, &done, self.size) == 1
-                and done == self.size)
-
-    cdef inline bint verify(self, uint32_t seq, const unsigned char *packet, size_t size) noexcept:
-        """Tell if the tag behind the packet is right; a MAC that cannot be computed makes it wrong."""
-
-        cdef unsigned char expected[MAX_MAC_SIZE]
-
-        return self.compute(seq, packet, size, expected) and CRYPTO_memcmp(expected, packet + size, self.size) == 0
-
-
-@cython.final
-@cython.internal
-cdef class _GcmContext:
-    """AES-GCM whose nonce is 4 fixed bytes and a 64-bit invocation counter (RFC 5647 section 7.1)."""
-
-    cdef _CipherContext cipher
-    cdef unsigned char nonce[GCM_NONCE_SIZE]
-
-    def __cinit__(self, _FetchedCipher fetched, bytes key, bytes iv, bint encrypt):
-        self.cipher = _CipherContext(fetched, key, iv, encrypt)
-        memcpy(self.nonce, PyBytes_AS_STRING(iv), GCM_NONCE_SIZE)
-
-    def __dealloc__(self):
-        OPENSSL_cleanse(self.nonce, GCM_NONCE_SIZE)
-
-    cdef inline bint begin(self, const unsigned char *length_field) noexcept:
-        cdef bint started = self.cipher.start(self.nonce)
-
-        # It moves on before anything is sealed, so no failure can lead to a nonce used twice. It starts anywhere and
-        # wraps into itself alone; the transport changes keys long before 2^64 packets.
-        store_u64(self.nonce + 4, load_u64(self.nonce + 4) + 1)
-
-        return started and self.cipher.update(NULL, length_field, LENGTH_SIZE)
-
-
-@cython.final
-@cython.internal
-cdef class _ChaChaPolyContext:
-    """The two ChaCha20 keys of chacha20-poly1305@openssh.com, and Poly1305 with a fresh key for each packet."""
-
-    cdef _CipherContext body
-    cdef _CipherContext head
-    cdef EVP_MAC_CTX *poly1305
-    cdef unsigned char poly1305_key[CHACHA_BLOCK]
-
-    def __cinit__(self, _FetchedCipher fetched, bytes key):
-        cdef bytes iv = bytes(CHACHA_IV_SIZE)
-
-        # K_2, the first half, is for the payload; K_1, the second, for the length.
-        self.body = _CipherContext(fetched, key[:CHACHA_KEY_SIZE], iv, True)
-        self.head = _CipherContext(fetched, key[CHACHA_KEY_SIZE:], iv, True)
-        self.poly1305 = EVP_MAC_CTX_new((<_FetchedMac?>_POLY1305).mac)
-
-        if self.poly1305 is NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        EVP_MAC_CTX_free(self.poly1305)
-        OPENSSL_cleanse(self.poly1305_key, CHACHA_BLOCK)
-
-    cdef inline bint crypt_length(self, uint32_t seq, unsigned char *out, const unsigned char *data) noexcept:
-        cdef unsigned char iv[CHACHA_IV_SIZE]
-
-        self._lay_iv(iv, seq)
-
-        return self.head.start(iv) and self.head.update(out, data, LENGTH_SIZE)
-
-    cdef inline bint begin(self, uint32_t seq) noexcept:
-        """Take the Poly1305 key from block 0 of the key stream; the payload's part of it then begins at block 1."""
-
-        cdef unsigned char iv[CHACHA_IV_SIZE]
-
-        self._lay_iv(iv, seq)
-        memset(self.poly1305_key, 0, CHACHA_BLOCK)
-
-        return self.body.start(iv) and self.body.update(self.poly1305_key, self.poly1305_key, CHACHA_BLOCK)
-
-    cdef inline bint compute(self, const unsigned char *packet, size_t size, unsigned char *out) noexcept:
-        cdef size_t done = 0
-
-        # Unlike HMAC, POLY1305 must always be given its key: without one, libcrypto 3.0 crashes at the update.
-        return (EVP_MAC_init(self.poly1305, self.poly1305_key, CHACHA_KEY_SIZE, NULL) == 1
-                and EVP_MAC_update(self.poly1305, packet, size) == 1
-                and EVP_MAC_final(self.poly1305, out, &done, AEAD_TAG_SIZE) == 1
-                and done == AEAD_TAG_SIZE)
-
-    cdef inline void _lay_iv(self, unsigned char *iv, uint32_t seq) noexcept:
-        # libcrypto's form: a 64-bit block counter, little-endian, then the 64-bit nonce, which is the sequence number.
-        memset(iv, 0, CHACHA_IV_SIZE)
-        store_u32(iv + 12, seq)
-
-
-# --- opening ----------------------------------------------------------------------------------------------------------
-
-cdef class OpeningCipher:
-    """One direction's keys, for packets received."""
-
-    def __cinit__(self):
-        if type(self) is OpeningCipher:
-            raise TypeError('OpeningCipher is abstract: call new_opening_cipher')
-
-        self.block_size = AES_BLOCK
-        self.head_size = LENGTH_SIZE
-
-    cdef int open_length(self, uint32_t seq, unsigned char *packet, uint32_t *length) except -1:
-        length[0] = load_u32(packet)
-
-        return 0
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        raise NotImplementedError
-
-    def open_packet(self, uint32_t seq, bytes packet not None):
-        """Open a whole packet, tag included, and return it without its tag."""
-
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(packet)
-        cdef bytes opened
-        cdef unsigned char *data
-        cdef uint32_t length = 0
-
-        if size < self.head_size + self.tag_size:
-            raise ProtocolError(f'Expected a packet of {self.head_size + self.tag_size} bytes or more, got {size}')
-
-        # A copy that nobody else can see yet, so it may be changed in place.
-        opened = PyBytes_FromStringAndSize(PyBytes_AS_STRING(packet), size)
-        data = <unsigned char *>PyBytes_AS_STRING(opened)
-        self.open_length(seq, data, &length)
-
-        if <Py_ssize_t>length != size - LENGTH_SIZE - self.tag_size:
-            if self.conceals_length:
-                fail_mac(seq)
-
-            raise ProtocolError(f'Expected a packet_length of {size - LENGTH_SIZE - self.tag_size}, got {length}')
-
-        self.open(seq, data, length)
-
-        return opened[:size - self.tag_size]
-
-
-@cython.final
-@cython.internal
-cdef class _PlainOpening(OpeningCipher):
-    """No encryption and no MAC: until the first key exchange ends."""
-
-    def __cinit__(self):
-        self.block_size = PLAIN_BLOCK
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        if not fits_blocks(length, PLAIN_BLOCK):
-            return fail_length(length, f'{PLAIN_BLOCK} * n - {LENGTH_SIZE}')
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _MacThenStreamOpening(OpeningCipher):
-    cdef _CipherContext cipher
-    cdef _MacContext mac
-
-    def __cinit__(self, fetched, key, iv, fetched_mac, mac_key, tag_size):
-        self.cipher = _CipherContext(fetched, key, iv, False)
-        self.mac = _MacContext(fetched_mac, mac_key, tag_size)
-        self.tag_size = tag_size
-        self.head_size = AES_BLOCK
-        self.conceals_length = True
-
-    cdef int open_length(self, uint32_t seq, unsigned char *packet, uint32_t *length) except -1:
-        if not self.cipher.update(packet, packet, AES_BLOCK):
-            return fail_libcrypto('decrypt a packet')
-
-        length[0] = load_u32(packet)
-
-        return 0
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        if not fits_blocks(length, AES_BLOCK):
-            return fail_mac(seq)
-
-        cdef uint32_t size = LENGTH_SIZE + length
-
-        # Zero bytes would be nothing to decrypt, and libcrypto releases differ in what they say of that.
-        if size > AES_BLOCK and not self.cipher.update(packet + AES_BLOCK, packet + AES_BLOCK, size - AES_BLOCK):
-            OPENSSL_cleanse(packet, size)
-
-            return fail_libcrypto('decrypt a packet')
-
-        if not self.mac.verify(seq, packet, size):
-            OPENSSL_cleanse(packet, size)
-
-            return fail_mac(seq)
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _StreamThenMacOpening(OpeningCipher):
-    cdef _CipherContext cipher
-    cdef _MacContext mac
-
-    def __cinit__(self, fetched, key, iv, fetched_mac, mac_key, tag_size):
-        self.cipher = _CipherContext(fetched, key, iv, False)
-        self.mac = _MacContext(fetched_mac, mac_key, tag_size)
-        self.tag_size = tag_size
-        self.length_apart = True
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, AES_BLOCK)
-
-        if not self.mac.verify(seq, packet, LENGTH_SIZE + length):
-            return fail_mac(seq)
-
-        if not self.cipher.update(packet + LENGTH_SIZE, packet + LENGTH_SIZE, length):
-            return fail_libcrypto('decrypt a packet')
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _GcmOpening(OpeningCipher):
-    cdef _GcmContext gcm
-
-    def __cinit__(self, fetched, key, iv):
-        self.gcm = _GcmContext(fetched, key, iv, False)
-        self.tag_size = AEAD_TAG_SIZE
-        self.length_apart = True
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, AES_BLOCK)
-
-        cdef unsigned char *body = packet + LENGTH_SIZE
-        cdef _CipherContext cipher = self.gcm.cipher
-
-        if not (self.gcm.begin(packet)
-                and EVP_CIPHER_CTX_ctrl(cipher.context, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG_SIZE, body + length) == 1
-                and cipher.update(body, body, length)):
-            OPENSSL_cleanse(body, length)
-
-            return fail_libcrypto('decrypt a packet')
-
-        # The update above has already laid the plaintext, so a wrong tag must take it away again.
-        if not cipher.finish():
-            OPENSSL_cleanse(body, length)
-
-            return fail_mac(seq)
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _ChaChaPolyOpening(OpeningCipher):
-    cdef _ChaChaPolyContext chacha
-
-    def __cinit__(self, fetched, key, iv):
-        self.chacha = _ChaChaPolyContext(fetched, key)
-        self.block_size = CHACHA_ALIGN
-        self.tag_size = AEAD_TAG_SIZE
-        self.length_apart = True
-
-    cdef int open_length(self, uint32_t seq, unsigned char *packet, uint32_t *length) except -1:
-        cdef unsigned char opened[LENGTH_SIZE]
-
-        # The packet keeps the encrypted length, which the tag covers.
-        if not self.chacha.crypt_length(seq, opened, packet):
-            return fail_libcrypto('decrypt a packet length')
-
-        length[0] = load_u32(opened)
-
-        return 0
-
-    cdef int open(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, CHACHA_ALIGN)
-
-        cdef unsigned char *body = packet + LENGTH_SIZE
-        cdef unsigned char expected[AEAD_TAG_SIZE]
-
-        if not (self.chacha.begin(seq) and self.chacha.compute(packet, LENGTH_SIZE + length, expected)):
-            return fail_libcrypto('compute a MAC')
-
-        if CRYPTO_memcmp(expected, body + length, AEAD_TAG_SIZE) != 0:
-            return fail_mac(seq)
-
-        if not self.chacha.body.update(body, body, length):
-            return fail_libcrypto('decrypt a packet')
-
-        store_u32(packet, length)
-
-        return 0
-
-
-# --- sealing ----------------------------------------------------------------------------------------------------------
-
-cdef class SealingCipher:
-    """One direction's keys, for packets sent."""
-
-    def __cinit__(self):
-        if type(self) is SealingCipher:
-            raise TypeError('SealingCipher is abstract: call new_sealing_cipher')
-
-        self.block_size = AES_BLOCK
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        raise NotImplementedError
-
-    def seal_packet(self, uint32_t seq, bytes packet not None):
-        """Seal a whole packet, from its packet_length to its padding, and return it with its tag."""
-
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(packet)
-        cdef bytes sealed
-        cdef unsigned char *data
-
-        if size < LENGTH_SIZE or size > LENGTH_SIZE + MAX_LENGTH:
-            raise ProtocolError(f'Expected a packet of {LENGTH_SIZE} to {LENGTH_SIZE + MAX_LENGTH} bytes, got {size}')
-
-        sealed = PyBytes_FromStringAndSize(NULL, size + self.tag_size)
-        data = <unsigned char *>PyBytes_AS_STRING(sealed)
-        memcpy(data, PyBytes_AS_STRING(packet), size)
-
-        if load_u32(data) != <uint32_t>size - LENGTH_SIZE:
-            raise ProtocolError(f'Expected a packet_length of {size - LENGTH_SIZE}, got {load_u32(data)}')
-
-        self.seal(seq, data, <uint32_t>size - LENGTH_SIZE)
-
-        return sealed
-
-
-@cython.final
-@cython.internal
-cdef class _PlainSealing(SealingCipher):
-    def __cinit__(self):
-        self.block_size = PLAIN_BLOCK
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        if not fits_blocks(length, PLAIN_BLOCK):
-            return fail_length(length, f'{PLAIN_BLOCK} * n - {LENGTH_SIZE}')
-
-        store_u32(packet, length)
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _MacThenStreamSealing(SealingCipher):
-    cdef _CipherContext cipher
-    cdef _MacContext mac
-
-    def __cinit__(self, fetched, key, iv, fetched_mac, mac_key, tag_size):
-        self.cipher = _CipherContext(fetched, key, iv, True)
-        self.mac = _MacContext(fetched_mac, mac_key, tag_size)
-        self.tag_size = tag_size
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        if not fits_blocks(length, AES_BLOCK):
-            return fail_length(length, f'{AES_BLOCK} * n - {LENGTH_SIZE}')
-
-        cdef uint32_t size = LENGTH_SIZE + length
-
-        store_u32(packet, length)
-
-        if not self.mac.compute(seq, packet, size, packet + size):
-            return fail_libcrypto('compute a MAC')
-
-        if not self.cipher.update(packet, packet, size):
-            return fail_libcrypto('encrypt a packet')
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _StreamThenMacSealing(SealingCipher):
-    cdef _CipherContext cipher
-    cdef _MacContext mac
-
-    def __cinit__(self, fetched, key, iv, fetched_mac, mac_key, tag_size):
-        self.cipher = _CipherContext(fetched, key, iv, True)
-        self.mac = _MacContext(fetched_mac, mac_key, tag_size)
-        self.tag_size = tag_size
-        self.length_apart = True
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, AES_BLOCK)
-
-        cdef uint32_t size = LENGTH_SIZE + length
-
-        store_u32(packet, length)
-
-        if not self.cipher.update(packet + LENGTH_SIZE, packet + LENGTH_SIZE, length):
-            return fail_libcrypto('encrypt a packet')
-
-        if not self.mac.compute(seq, packet, size, packet + size):
-            return fail_libcrypto('compute a MAC')
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _GcmSealing(SealingCipher):
-    cdef _GcmContext gcm
-
-    def __cinit__(self, fetched, key, iv):
-        self.gcm = _GcmContext(fetched, key, iv, True)
-        self.tag_size = AEAD_TAG_SIZE
-        self.length_apart = True
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, AES_BLOCK)
-
-        cdef unsigned char *body = packet + LENGTH_SIZE
-        cdef _CipherContext cipher = self.gcm.cipher
-
-        store_u32(packet, length)
-
-        if not (self.gcm.begin(packet)
-                and cipher.update(body, body, length)
-                and cipher.finish()
-                and EVP_CIPHER_CTX_ctrl(cipher.context, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG_SIZE, body + length) == 1):
-            return fail_libcrypto('encrypt a packet')
-
-        return 0
-
-
-@cython.final
-@cython.internal
-cdef class _ChaChaPolySealing(SealingCipher):
-    cdef _ChaChaPolyContext chacha
-
-    def __cinit__(self, fetched, key, iv):
-        self.chacha = _ChaChaPolyContext(fetched, key)
-        self.block_size = CHACHA_ALIGN
-        self.tag_size = AEAD_TAG_SIZE
-        self.length_apart = True
-
-    cdef int seal(self, uint32_t seq, unsigned char *packet, uint32_t length) except -1:
-        check_length(length, CHACHA_ALIGN)
-
-        cdef unsigned char *body = packet + LENGTH_SIZE
-
-        store_u32(packet, length)
-
-        if not (self.chacha.crypt_length(seq, packet, packet)
-                and self.chacha.begin(seq)
-                and self.chacha.body.update(body, body, length)
-                and self.chacha.compute(packet, LENGTH_SIZE + length, body + length)):
-            return fail_libcrypto('encrypt a packet')
-
-        return 0
-
-
-# --- the suites -------------------------------------------------------------------------------------------------------
 
 class CipherSuite(NamedTuple):
     """An encryption algorithm by its wire name; sizes in bytes."""
@@ -652,87 +53,203 @@ class MacSuite(NamedTuple):
     etm: bool
 
 
+cdef tuple _GCM = (GcmOpening, GcmSealing)
+cdef tuple _CHACHA_POLY = (ChaChaPolyOpening, ChaChaPolySealing)
+cdef tuple _MAC_THEN_STREAM = (MacThenStreamOpening, MacThenStreamSealing)
+cdef tuple _STREAM_THEN_MAC = (StreamThenMacOpening, StreamThenMacSealing)
+cdef tuple _REGISTERED_AEAD = (RegisteredAeadOpening, RegisteredAeadSealing)
+cdef tuple _REGISTERED_MAC_THEN_STREAM = (RegisteredMacThenStreamOpening, RegisteredMacThenStreamSealing)
+cdef tuple _REGISTERED_STREAM_THEN_MAC = (RegisteredStreamThenMacOpening, RegisteredStreamThenMacSealing)
+
 # The suite, libcrypto's name, and for AEAD the classes that open and seal: with the others the MAC decides these.
 cdef tuple _CIPHER_ROWS = (
-    (CipherSuite(b'chacha20-poly1305@openssh.com', 64, 0, 8, 16, True), b'ChaCha20',
-     _ChaChaPolyOpening, _ChaChaPolySealing),
-    (CipherSuite(b'aes256-gcm@openssh.com', 32, 12, 16, 16, True), b'AES-256-GCM', _GcmOpening, _GcmSealing),
-    (CipherSuite(b'aes128-gcm@openssh.com', 16, 12, 16, 16, True), b'AES-128-GCM', _GcmOpening, _GcmSealing),
-    (CipherSuite(b'aes256-ctr', 32, 16, 16, 0, False), b'AES-256-CTR', None, None),
-    (CipherSuite(b'aes192-ctr', 24, 16, 16, 0, False), b'AES-192-CTR', None, None),
-    (CipherSuite(b'aes128-ctr', 16, 16, 16, 0, False), b'AES-128-CTR', None, None),
+    (CipherSuite(b'chacha20-poly1305@openssh.com', 64, 0, 8, 16, True), b'ChaCha20', _CHACHA_POLY),
+    (CipherSuite(b'aes256-gcm@openssh.com', 32, 12, 16, 16, True), b'AES-256-GCM', _GCM),
+    (CipherSuite(b'aes128-gcm@openssh.com', 16, 12, 16, 16, True), b'AES-128-GCM', _GCM),
+    (CipherSuite(b'aes256-ctr', 32, 16, 16, 0, False), b'AES-256-CTR', None),
+    (CipherSuite(b'aes192-ctr', 24, 16, 16, 0, False), b'AES-192-CTR', None),
+    (CipherSuite(b'aes128-ctr', 16, 16, 16, 0, False), b'AES-128-CTR', None),
 )
 
+# The suite, libcrypto's name, whether it is in the legacy provider, and whether it skips (RFC 4345).
+cdef tuple _LEGACY_CIPHER_ROWS = (
+    (CipherSuite(b'aes256-cbc', 32, 16, 16, 0, False), b'AES-256-CBC', False, False),
+    (CipherSuite(b'aes192-cbc', 24, 16, 16, 0, False), b'AES-192-CBC', False, False),
+    (CipherSuite(b'aes128-cbc', 16, 16, 16, 0, False), b'AES-128-CBC', False, False),
+    (CipherSuite(b'3des-cbc', 24, 8, 8, 0, False), b'DES-EDE3-CBC', False, False),
+    (CipherSuite(b'blowfish-cbc', 16, 8, 8, 0, False), b'BF-CBC', True, False),
+    (CipherSuite(b'cast128-cbc', 16, 8, 8, 0, False), b'CAST5-CBC', True, False),
+    (CipherSuite(b'seed-cbc@ssh.com', 16, 16, 16, 0, False), b'SEED-CBC', True, False),
+    (CipherSuite(b'arcfour256', 32, 0, 8, 0, False), b'RC4', True, True),
+    (CipherSuite(b'arcfour128', 16, 0, 8, 0, False), b'RC4', True, True),
+    (CipherSuite(b'arcfour', 16, 0, 8, 0, False), b'RC4', True, False),
+)
+
+# The name without `-etm@openssh.com`, which each has too; key and digest size, tag size, digest.
 cdef tuple _MAC_ROWS = (
-    (MacSuite(b'hmac-sha2-256-etm@openssh.com', 32, 32, True), b'SHA256', _StreamThenMacOpening, _StreamThenMacSealing),
-    (MacSuite(b'hmac-sha2-512-etm@openssh.com', 64, 64, True), b'SHA512', _StreamThenMacOpening, _StreamThenMacSealing),
-    (MacSuite(b'hmac-sha1-etm@openssh.com', 20, 20, True), b'SHA1', _StreamThenMacOpening, _StreamThenMacSealing),
-    (MacSuite(b'hmac-sha2-256', 32, 32, False), b'SHA256', _MacThenStreamOpening, _MacThenStreamSealing),
-    (MacSuite(b'hmac-sha2-512', 64, 64, False), b'SHA512', _MacThenStreamOpening, _MacThenStreamSealing),
-    (MacSuite(b'hmac-sha1', 20, 20, False), b'SHA1', _MacThenStreamOpening, _MacThenStreamSealing),
+    (b'hmac-sha2-256', 32, 32, b'SHA256'),
+    (b'hmac-sha2-512', 64, 64, b'SHA512'),
+    (b'hmac-sha1', 20, 20, b'SHA1'),
 )
 
+cdef tuple _LEGACY_MAC_ROWS = (
+    (b'hmac-sha2-256-96', 32, 12, b'SHA256'),
+    (b'hmac-sha2-512-96', 64, 12, b'SHA512'),
+    (b'hmac-sha1-96', 20, 12, b'SHA1'),
+    (b'hmac-md5', 16, 16, b'MD5'),
+    (b'hmac-md5-96', 16, 12, b'MD5'),
+)
 
-cdef _FetchedCipher fetch_cipher(const char *name):
-    cdef _FetchedCipher fetched = _FetchedCipher()
-
-    fetched.cipher = EVP_CIPHER_fetch(NULL, name, NULL)
-    ERR_clear_error()
-
-    return fetched if fetched.cipher is not NULL else None
-
-
-cdef _FetchedMac fetch_mac(const char *name, bytes digest):
-    cdef _FetchedMac fetched = _FetchedMac()
-
-    fetched.mac = EVP_MAC_fetch(NULL, name, NULL)
-    fetched.digest = digest
-    ERR_clear_error()
-
-    return fetched if fetched.mac is not NULL else None
-
-
-cdef bint starts_anew(_FetchedMac fetched, size_t size):
-    """Tell if the digest is there, and a context started anew gives the same MAC: early 3.0 releases fail that."""
-
-    cdef unsigned char first[MAX_MAC_SIZE]
-    cdef unsigned char second[MAX_MAC_SIZE]
-    cdef _MacContext mac
-
-    try:
-        mac = _MacContext(fetched, bytes(size), size)
-    except ProtocolError:
-        return False
-
-    return mac.compute(0, b'', 0, first) and mac.compute(0, b'', 0, second) and CRYPTO_memcmp(first, second, size) == 0
-
-
+# Name -> suite, what was fetched (None: registered), the classes (None: the MAC decides) or the factory
 cdef dict _ciphers = {}
 cdef dict _macs = {}
-cdef _FetchedMac _POLY1305 = fetch_mac(b'POLY1305', b'')
+cdef dict _legacy_ciphers = {}
+cdef dict _legacy_macs = {}
+cdef bint _legacy_filled = False
+
+CIPHER_SUITES = {}
+MAC_SUITES = {}
 
 
-cdef int fill_tables() except -1:
-    for suite, algorithm, opening, sealing in _CIPHER_ROWS:
-        fetched = fetch_cipher(algorithm)
+cdef int fill_macs(dict macs, tuple rows) except -1:
+    cdef FetchedMac fetched
 
-        if fetched is not None and (algorithm != b'ChaCha20' or _POLY1305 is not None):
-            _ciphers[suite.name] = (suite, fetched, opening, sealing)
+    for etm in (True, False):
+        for name, key_size, tag_size, digest in rows:
+            fetched = fetch_mac(b'HMAC', digest, key_size)
 
-    for suite, digest, opening, sealing in _MAC_ROWS:
-        fetched_mac = fetch_mac(b'HMAC', digest)
-
-        if fetched_mac is not None and starts_anew(fetched_mac, suite.tag_size):
-            _macs[suite.name] = (suite, fetched_mac, opening, sealing)
+            if fetched is not None and starts_anew(fetched):
+                name = name + b'-etm@openssh.com' if etm else name
+                macs[name] = (MacSuite(name, key_size, tag_size, etm), fetched, None)
 
     return 0
 
 
+cdef int fill_tables() except -1:
+    cdef FetchedCipher fetched
+
+    for suite, algorithm, classes in _CIPHER_ROWS:
+        fetched = fetch_cipher(NULL, algorithm, suite.block_size, False, False)
+
+        if fetched is not None and (algorithm != b'ChaCha20' or has_poly1305()):
+            _ciphers[suite.name] = (suite, fetched, classes)
+
+    fill_macs(_macs, _MAC_ROWS)
+    CIPHER_SUITES.update({name: row[0] for name, row in _ciphers.items()})
+    MAC_SUITES.update({name: row[0] for name, row in _macs.items()})
+
+    return 0
+
+
+cdef int fill_legacy_tables() except -1:
+    global _legacy_filled
+
+    cdef FetchedCipher fetched
+    cdef OSSL_LIB_CTX *library
+
+    if _legacy_filled:
+        return 0
+
+    _legacy_filled = True
+    library = OSSL_LIB_CTX_new()
+
+    # It stays for the life of the process, as the algorithms that were fetched from it need it.
+    if library is not NULL and OSSL_PROVIDER_load(library, b'legacy') is NULL:
+        OSSL_LIB_CTX_free(library)
+        library = NULL
+
+    ERR_clear_error()
+
+    for suite, algorithm, provided, skips in _LEGACY_CIPHER_ROWS:
+        if provided and library is NULL:
+            continue
+
+        fetched = fetch_cipher(library if provided else NULL, algorithm, suite.block_size, algorithm != b'RC4', skips)
+
+        if fetched is not None:
+            _legacy_ciphers[suite.name] = (suite, fetched, None)
+
+    return fill_macs(_legacy_macs, _LEGACY_MAC_ROWS)
+
+
 fill_tables()
 
-CIPHER_SUITES = {name: row[0] for name, row in _ciphers.items()}
-MAC_SUITES = {name: row[0] for name, row in _macs.items()}
 
+def legacy_cipher_suites():
+    """Return the ciphers that only old peers need, as far as this libcrypto and its legacy provider have them."""
+
+    fill_legacy_tables()
+
+    return {name: row[0] for name, row in _legacy_ciphers.items()}
+
+
+def legacy_mac_suites():
+    """Return the MACs that only old peers need, as far as this libcrypto has them."""
+
+    fill_legacy_tables()
+
+    return {name: row[0] for name, row in _legacy_macs.items()}
+
+
+cdef tuple find_row(str argument, dict table, dict legacy, bytes name):
+    row = table.get(name)
+
+    if row is None:
+        fill_legacy_tables()
+        row = legacy.get(name)
+
+    if row is None:
+        raise ValueError(f'{argument}: expected one of {b", ".join(table).decode()}, got {name!r}')
+
+    return row
+
+
+def cipher_suite(bytes name not None):
+    """Return the suite of a cipher of any table; `ValueError` if it is in none."""
+
+    return find_row('name', _ciphers, _legacy_ciphers, name)[0]
+
+
+def mac_suite(bytes name not None):
+    """Return the suite of a MAC of any table; `ValueError` if it is in none."""
+
+    return find_row('mac', _macs, _legacy_macs, name)[0]
+
+
+# --- registering ------------------------------------------------------------------------------------------------------
+
+def register_cipher(suite, factory):
+    """Add a cipher: factory(key, iv, encrypt) gives an object with `update`, or with `seal` and `open` if it is AEAD."""
+
+    if not 8 <= suite.block_size <= MAX_BLOCK or suite.key_size < 0 or suite.iv_size < 0:
+        raise ValueError(f'block_size: expected 8 to {MAX_BLOCK} bytes, and sizes of 0 or more, got {suite!r}')
+
+    if suite.aead != (suite.tag_size > 0) or suite.tag_size > MAX_BLOCK:
+        raise ValueError(f'tag_size: expected 0, or up to {MAX_BLOCK} bytes for AEAD, got {suite.tag_size}')
+
+    _ciphers[suite.name] = (suite, None, factory)
+    CIPHER_SUITES[suite.name] = suite
+
+
+def register_mac(suite, factory):
+    """Add a MAC: factory(key) gives a function (sequence, packet) -> tag."""
+
+    if not 0 < suite.tag_size <= MAX_BLOCK or suite.key_size < 0:
+        raise ValueError(f'tag_size: expected 1 to {MAX_BLOCK} bytes, and a key of 0 or more, got {suite!r}')
+
+    _macs[suite.name] = (suite, None, factory)
+    MAC_SUITES[suite.name] = suite
+
+
+def unregister(bytes name not None):
+    """Take a registered cipher or MAC away; ours stay."""
+
+    for rows, suites in ((_ciphers, CIPHER_SUITES), (_macs, MAC_SUITES)):
+        if name in rows and rows[name][1] is None:
+            del rows[name], suites[name]
+
+
+# --- making ciphers ---------------------------------------------------------------------------------------------------
 
 cdef int check_size(str argument, bytes value, Py_ssize_t size, bytes name) except -1:
     if PyBytes_GET_SIZE(value) != size:
@@ -742,20 +259,15 @@ cdef int check_size(str argument, bytes value, Py_ssize_t size, bytes name) exce
 
 
 cdef object new_cipher(bytes name, bytes key, bytes iv, bytes mac, bytes mac_key, int direction):
-    """Make the cipher of a suite; the direction is its column in the tables."""
+    """Make the cipher of a suite for one direction."""
 
     if name == b'none':
         if key or iv or mac or mac_key:
             raise ValueError('name: expected a cipher for the key, IV and MAC given, got none')
 
-        return _PlainOpening() if direction == OPENING else _PlainSealing()
+        return PlainOpening() if direction == OPENING else PlainSealing()
 
-    row = _ciphers.get(name)
-
-    if row is None:
-        raise ValueError(f'name: expected one of {b", ".join(_ciphers).decode()}, got {name!r}')
-
-    suite = row[0]
+    suite, fetched, classes = find_row('name', _ciphers, _legacy_ciphers, name)
     check_size('key', key, suite.key_size, name)
     check_size('iv', iv, suite.iv_size, name)
 
@@ -763,16 +275,35 @@ cdef object new_cipher(bytes name, bytes key, bytes iv, bytes mac, bytes mac_key
         if mac or mac_key:
             raise ValueError(f'mac: expected none, because {name.decode()} authenticates by itself, got {mac!r}')
 
-        return row[direction](row[1], key, iv)
+        if fetched is None:
+            aead = classes(key, iv, direction == SEALING)
 
-    mac_row = _macs.get(mac)
+            return _REGISTERED_AEAD[direction](aead, suite.block_size, suite.tag_size)
 
-    if mac_row is None:
-        raise ValueError(f'mac: expected one of {b", ".join(_macs).decode()}, got {mac!r}')
+        return classes[direction](fetched, key, iv)
 
+    mac_row = find_row('mac', _macs, _legacy_macs, mac)
     check_size('mac_key', mac_key, mac_row[0].key_size, mac)
 
-    return mac_row[direction](row[1], key, iv, mac_row[1], mac_key, mac_row[0].tag_size)
+    if fetched is None or mac_row[1] is None:
+        return new_registered(suite, fetched, classes, mac_row, key, iv, mac_key, direction)
+
+    modes = _STREAM_THEN_MAC if mac_row[0].etm else _MAC_THEN_STREAM
+
+    return modes[direction](fetched, key, iv, mac_row[1], mac_key, mac_row[0].tag_size)
+
+
+cdef object new_registered(suite, fetched, factory, tuple mac_row, bytes key, bytes iv, bytes mac_key, int direction):
+    """Make the cipher of a cipher and a MAC of which at least one was registered."""
+
+    mac_suite, fetched_mac, mac_factory = mac_row
+    crypt = new_stream(fetched, key, iv, direction == SEALING) if fetched is not None else (
+        factory(key, iv, direction == SEALING).update
+    )
+    tag = new_tag(fetched_mac, mac_key, mac_suite.tag_size) if fetched_mac is not None else mac_factory(mac_key)
+    modes = _REGISTERED_STREAM_THEN_MAC if mac_suite.etm else _REGISTERED_MAC_THEN_STREAM
+
+    return modes[direction](crypt, tag, suite.block_size, mac_suite.tag_size)
 
 
 def new_opening_cipher(bytes name not None, bytes key not None, bytes iv not None,

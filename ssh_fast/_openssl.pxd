@@ -23,10 +23,18 @@ cdef extern from "openssl/params.h" nogil:
 cdef extern from "openssl/core_names.h" nogil:
     const char *OSSL_MAC_PARAM_DIGEST
 
-cdef extern from "openssl/evp.h" nogil:
+cdef extern from "openssl/crypto.h" nogil:
     ctypedef struct OSSL_LIB_CTX:
         pass
+    OSSL_LIB_CTX *OSSL_LIB_CTX_new()
+    void OSSL_LIB_CTX_free(OSSL_LIB_CTX *library)
 
+cdef extern from "openssl/provider.h" nogil:
+    ctypedef struct OSSL_PROVIDER:
+        pass
+    OSSL_PROVIDER *OSSL_PROVIDER_load(OSSL_LIB_CTX *library, const char *name)
+
+cdef extern from "openssl/evp.h" nogil:
     ctypedef struct EVP_CIPHER:
         pass
     ctypedef struct EVP_CIPHER_CTX:
@@ -37,6 +45,9 @@ cdef extern from "openssl/evp.h" nogil:
     void EVP_CIPHER_free(EVP_CIPHER *cipher)
     EVP_CIPHER_CTX *EVP_CIPHER_CTX_new()
     void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *context)
+    int EVP_CIPHER_get_key_length(const EVP_CIPHER *cipher)
+    int EVP_CIPHER_CTX_set_key_length(EVP_CIPHER_CTX *context, int size)
+    int EVP_CIPHER_CTX_set_padding(EVP_CIPHER_CTX *context, int padding)
     int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *context, int command, int size, void *data)
     int EVP_CipherInit_ex2(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const unsigned char *key,
                            const unsigned char *iv, int encrypt, const OSSL_PARAM *params)

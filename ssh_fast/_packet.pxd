@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from ssh_fast._cipher cimport OpeningCipher, SealingCipher
+from ssh_fast._cipher_modes cimport OpeningCipher, SealingCipher
 
 
 cdef enum:
@@ -43,6 +43,7 @@ cdef class PacketReader:
     cdef uint32_t _length
     cdef bint _length_known
     cdef bint _doomed
+    cdef uint32_t _checked              # bytes of the doomed packet that were put through the MAC already
     cdef bint _keyed
     cdef bint _parsing
     # the flows, by local channel number, and those that got data in this pass
@@ -62,6 +63,7 @@ cdef class PacketReader:
 
     cdef int _parse(self) except -1
     cdef int _take_packets(self) except -1
+    cdef int _open_chained(self, unsigned char *packet) except -1
     cdef int _take_line(self) except -1
     cdef int _take_length(self, unsigned char *packet, Py_ssize_t available) except -1
     cdef int _dispatch(self, const unsigned char *payload, Py_ssize_t size, object owner, uint32_t sequence) except -1

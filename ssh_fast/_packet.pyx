@@ -20,12 +20,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memmove
 
-from ssh_fast._cipher cimport OpeningCipher, SealingCipher, fail_mac
+from ssh_fast._cipher_modes cimport OpeningCipher, SealingCipher, fail_mac
 from ssh_fast._openssl cimport RAND_bytes
 from ssh_fast._wire cimport load_u32, store_u32
 
 from ssh_fast._cipher import new_opening_cipher, new_sealing_cipher
-from ssh_fast.errors import ProtocolError
+from ssh_fast.errors import MACError, ProtocolError
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
@@ -323,11 +323,18 @@ cdef class PacketReader:
             if available < total:
                 break
 
-            if self._doomed:
-                fail_mac(self.sequence)
-
             sequence = self.sequence
-            cipher.open(sequence, packet, self._length)
+
+            if self._doomed:
+                cipher.discard(sequence, packet, self._length - self._checked)
+                fail_mac(sequence)
+
+            if cipher.conceals_tag:
+                if not self._open_chained(packet):
+                    continue
+            else:
+                cipher.open(sequence, packet, self._length)
+
             payload_size = <Py_ssize_t>self._length - 1 - packet[4]
 
             if packet[4] < 4 or payload_size < 1:
@@ -357,6 +364,24 @@ cdef class PacketReader:
                                expanded, sequence)
 
         return 0
+
+    cdef int _open_chained(self, unsigned char *packet) except -1:
+        """Open a packet in CBC mode; 0 if its MAC is wrong, which is told when the longest packet has come.
+
+        Otherwise the number of bytes that are taken before the connection ends would tell what the length field of a
+        stolen block decrypts to (CVE-2008-5161).
+        """
+
+        try:
+            self._cipher.open(self.sequence, packet, self._length)
+        except MACError:
+            self._doomed = True
+            self._checked = self._length
+            self._length = MAX_PACKET_LENGTH
+
+            return 0
+
+        return 1
 
     cdef int _take_line(self) except -1:
         """Hand one line of the identification phase to the handler; 0 if it is not complete yet."""

@@ -15,7 +15,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'ssh_fast'
 # Floor -> the units on it (modules or packages directly below ssh_fast).
 FLOORS = {
     0: ('logging', 'constants', 'errors', 'wire', 'opening', '_openssl', '_wire'),
-    1: ('_cipher', '_packet', '_queue', '_flow', '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power'),
+    1: (
+        '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_file_lanes',
+        '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power',
+    ),
     2: ('keys',),
     3: ('transport', 'userauth'),
     4: ('channel',),

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, mmap, mprotect, munmap
 
-from ssh_fast._cipher cimport OpeningCipher, SealingCipher
+from ssh_fast._cipher_modes cimport OpeningCipher, SealingCipher
 
 cdef size_t PAGE = 4096
 

@@ -66,6 +66,16 @@ int EVP_CipherInit_ex2(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const 
     return fails() ? 0 : REAL(EVP_CipherInit_ex2)(context, cipher, key, iv, encrypt, params);
 }
 
+int EVP_CIPHER_CTX_set_key_length(EVP_CIPHER_CTX *context, int size)
+{
+    return fails() ? 0 : REAL(EVP_CIPHER_CTX_set_key_length)(context, size);
+}
+
+int EVP_CIPHER_CTX_set_padding(EVP_CIPHER_CTX *context, int padding)
+{
+    return fails() ? 0 : REAL(EVP_CIPHER_CTX_set_padding)(context, padding);
+}
+
 int EVP_CipherUpdate(EVP_CIPHER_CTX *context, unsigned char *out, int *out_size, const unsigned char *data, int size)
 {
     /* As the real one may: the data is laid, and then something goes wrong. */

@@ -18,18 +18,32 @@ from ssh_fast._cipher import (
     MAC_SUITES,
     OpeningCipher,
     SealingCipher,
+    cipher_suite,
+    legacy_cipher_suites,
+    legacy_mac_suites,
+    mac_suite,
     new_opening_cipher,
     new_sealing_cipher,
 )
 from ssh_fast.errors import MACError, ProtocolError
 from tests.reference.cipher import new_reference_cipher
 from tests.reference.packet import frame
-from tests.reference.suites import AEAD_KEYS, MAC_KEYS, STREAM_KEYS, SUITES, Suite
+from tests.reference.suites import (
+    AEAD_KEYS,
+    ARCFOUR_KEYS,
+    CBC_KEYS,
+    LEGACY_MAC_KEYS,
+    LEGACY_SUITES,
+    MAC_KEYS,
+    STREAM_KEYS,
+    SUITES,
+    Suite,
+)
 
 HERE = Path(__file__).parent
 MAX_LENGTH = 256 * 1024
 
-every_suite = pytest.mark.parametrize('suite', SUITES, ids=str)
+every_suite = pytest.mark.parametrize('suite', SUITES + LEGACY_SUITES, ids=str)
 
 
 def pair(suite: Suite, seed: bytes = b'') -> tuple[SealingCipher, OpeningCipher]:
@@ -62,15 +76,36 @@ def test_tables_hold_every_suite() -> None:
     assert {suite.name for suite in SUITES} == set(CIPHER_SUITES) == set(sizes)
     assert {suite.mac for suite in SUITES if suite.mac} == set(MAC_SUITES)
 
-    for name, cipher_suite in CIPHER_SUITES.items():
-        assert cipher_suite.name == name
-        assert (cipher_suite.key_size, cipher_suite.iv_size) == sizes[name]
-        assert cipher_suite.aead == (name in AEAD_KEYS)
+    for name, row in CIPHER_SUITES.items():
+        assert row.name == name
+        assert (row.key_size, row.iv_size) == sizes[name]
+        assert row.aead == (name in AEAD_KEYS)
 
-    for name, mac_suite in MAC_SUITES.items():
-        assert mac_suite.name == name
-        assert mac_suite.key_size == mac_suite.tag_size == MAC_KEYS[name.removesuffix(b'-etm@openssh.com')]
-        assert mac_suite.etm == name.endswith(b'-etm@openssh.com')
+    for name, row in MAC_SUITES.items():
+        assert row.name == name
+        assert row.key_size == row.tag_size == MAC_KEYS[name.removesuffix(b'-etm@openssh.com')]
+        assert row.etm == name.endswith(b'-etm@openssh.com')
+
+
+def test_legacy_tables_hold_every_legacy_suite_and_nobody_else_sees_them() -> None:
+    ciphers, macs = legacy_cipher_suites(), legacy_mac_suites()
+    sizes = CBC_KEYS | ARCFOUR_KEYS
+
+    assert set(ciphers) == set(sizes)
+    assert set(macs) == {name + etm for name in LEGACY_MAC_KEYS for etm in (b'', b'-etm@openssh.com')}
+    assert not set(ciphers) & set(CIPHER_SUITES) and not set(macs) & set(MAC_SUITES)
+
+    for name, suite in ciphers.items():
+        assert suite == cipher_suite(name) == (name, *sizes[name], Suite(name).block_size, 0, False)
+
+    for name, mac in macs.items():
+        base = name.removesuffix(b'-etm@openssh.com')
+        tag_size = 12 if base.endswith(b'-96') else LEGACY_MAC_KEYS[base]
+        assert mac == mac_suite(name) == (name, LEGACY_MAC_KEYS[base], tag_size, name != base)
+
+    for find in (cipher_suite, mac_suite):
+        with pytest.raises(ValueError, match='expected one of .*, got'):
+            find(b'none')
 
 
 @every_suite
@@ -83,6 +118,7 @@ def test_sizes_of_both_directions_agree_with_the_reference(suite: Suite) -> None
     assert sealing.length_apart == opening.length_apart == reference.length_apart
     assert opening.head_size == reference.head_size
     assert opening.conceals_length == suite.conceals_length
+    assert opening.conceals_tag == (suite.conceals_length and suite.chained)
 
 
 @every_suite
@@ -114,10 +150,10 @@ def test_unknown_names_and_needless_keys_are_refused(make: object) -> None:
     assert callable(make)
 
     with pytest.raises(ValueError, match=r'^name: expected one of .*aes128-ctr'):
-        make(b'aes128-cbc', bytes(16), bytes(16), b'hmac-sha1', bytes(20))
+        make(b'rijndael-cbc@lysator.liu.se', bytes(16), bytes(16), b'hmac-sha1', bytes(20))
 
     with pytest.raises(ValueError, match=r'^mac: expected one of .*hmac-sha1'):
-        make(b'aes128-ctr', bytes(16), bytes(16), b'hmac-md5', bytes(16))
+        make(b'aes128-ctr', bytes(16), bytes(16), b'umac-64@openssh.com', bytes(16))
 
     with pytest.raises(ValueError, match='got none'):
         make(b'none', bytes(16), b'')
@@ -358,7 +394,7 @@ TOO_LONG = [MAX_LENGTH + 4, MAX_LENGTH + 8, MAX_LENGTH + 12, MAX_LENGTH + 16, MA
 
 @every_suite
 def test_lengths_with_a_valid_tag_open_only_if_the_mode_can_have_them(suite: Suite) -> None:
-    block = 8 if suite.name == b'chacha20-poly1305@openssh.com' else 16
+    block = suite.block_size
 
     for length in LENGTHS + TOO_LONG:
         opening = new_opening_cipher(*suite.keys())
@@ -521,16 +557,17 @@ def test_a_wrong_tag_leaves_no_plaintext(suite: Suite, harness: ModuleType) -> N
 FAILING_SCRIPT = """
 import ctypes, sys
 import cipher_harness
-from ssh_fast._cipher import new_opening_cipher, new_sealing_cipher
+from ssh_fast._cipher import legacy_cipher_suites, new_opening_cipher, new_sealing_cipher
 from ssh_fast.errors import MACError, ProtocolError
 from tests.reference.packet import frame
-from tests.reference.suites import SUITES
+from tests.reference.suites import LEGACY_SUITES, SUITES
 
 libcrypto = ctypes.CDLL(None)
+legacy_cipher_suites()
 secret = b'a secret payload that is longer than one block of any cipher'
 failures = 0
 
-for suite in SUITES:
+for suite in SUITES + LEGACY_SUITES:
     for make in (new_opening_cipher, new_sealing_cipher):
         number = 0
         while True:
@@ -615,7 +652,7 @@ def test_every_failure_of_libcrypto_raises(failing_libcrypto: Path, harness_fold
     failures = int(run_with(failing_libcrypto, FAILING_SCRIPT, [harness_folder]))
 
     # At the least: a context, a key, a start, an update and a final for each of the three operations of each suite.
-    assert failures >= 10 * len(SUITES)
+    assert failures >= 10 * len(SUITES + LEGACY_SUITES)
 
 
 @pytest.mark.parametrize(

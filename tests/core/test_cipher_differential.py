@@ -13,12 +13,12 @@ from ssh_fast._cipher import new_opening_cipher, new_sealing_cipher
 from ssh_fast.errors import MACError, ProtocolError
 from tests.reference.cipher import BadLengthError, BadTagError, ReferenceCipher, new_reference_cipher
 from tests.reference.packet import BadPacketError, PacketReceiver, PacketSender, frame, unframe
-from tests.reference.suites import SUITES, Suite
+from tests.reference.suites import LEGACY_SUITES, SUITES, Suite
 
 SEALERS: dict[str, Callable[..., Any]] = {'compiled seal': new_sealing_cipher, 'reference seal': new_reference_cipher}
 OPENERS: dict[str, Callable[..., Any]] = {'compiled open': new_opening_cipher, 'reference open': new_reference_cipher}
 
-every_suite = pytest.mark.parametrize('suite', SUITES, ids=str)
+every_suite = pytest.mark.parametrize('suite', SUITES + LEGACY_SUITES, ids=str)
 every_pairing = pytest.mark.parametrize(('sealer', 'opener'), list(product(SEALERS, OPENERS)))
 
 

@@ -8,10 +8,11 @@ import hmac
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4, CAST5, SEED, Blowfish, TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES, ChaCha20
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 MAX_LENGTH = 256 * 1024
@@ -76,44 +77,84 @@ class _HmacKey:
     """RFC 4253 section 6.4: mac = MAC(key, sequence_number || packet)."""
 
     def __init__(self, name: bytes, key: bytes) -> None:
-        self._digest = name.removesuffix(b'-etm@openssh.com').decode().removeprefix('hmac-').replace('sha2-', 'sha')
+        name = name.removesuffix(b'-etm@openssh.com')
+        cut = name.removesuffix(b'-96')
+        self._digest = cut.decode().removeprefix('hmac-').replace('sha2-', 'sha')
         self._key = key
-        self.size = hmac.new(key, b'', self._digest).digest_size
+        self.size = 12 if cut != name else hmac.new(key, b'', self._digest).digest_size
 
     def compute(self, seq: int, data: bytes) -> bytes:
-        return hmac.digest(self._key, seq.to_bytes(4, 'big') + data, self._digest)
+        return hmac.digest(self._key, seq.to_bytes(4, 'big') + data, self._digest)[: self.size]
 
     def verify(self, seq: int, data: bytes, tag: bytes) -> None:
         if self.compute(seq, data) != tag:
             raise BadTagError
 
 
-class MacThenStreamCipher:
-    """AES in counter mode (RFC 4344 section 4) with encrypt-and-MAC (RFC 4253 section 6.4)."""
+_CBC = {
+    b'3des-cbc': TripleDES,
+    b'blowfish-cbc': Blowfish,
+    b'cast128-cbc': CAST5,
+    b'seed-cbc@ssh.com': SEED,
+}
 
-    block_size = 16
-    head_size = 16
+
+class _Stream:
+    """The cipher alone, in both directions: counter mode (RFC 4344), CBC (RFC 4253 6.3), arcfour (RFC 4345)."""
+
+    def __init__(self, name: bytes, key: bytes, iv: bytes) -> None:
+        cipher: Cipher[object]
+
+        if name.startswith(b'arcfour'):
+            cipher = Cipher(ARC4(key), None)
+        elif name.endswith(b'-ctr'):
+            cipher = Cipher(AES(key), CTR(iv))
+        else:
+            cipher = Cipher(_CBC.get(name, AES)(key), CBC(iv))
+
+        self.block_size = 16 if len(iv) == 16 else 8
+        self._encryptor: CipherContext = cipher.encryptor()
+        self._decryptor: CipherContext = cipher.decryptor()
+
+        if name in (b'arcfour128', b'arcfour256'):
+            self.encrypt(bytes(1536))
+            self.decrypt(bytes(1536))
+
+    def encrypt(self, data: bytes) -> bytes:
+        return self._encryptor.update(data)
+
+    def decrypt(self, data: bytes) -> bytes:
+        return self._decryptor.update(data)
+
+
+class MacThenStreamCipher:
+    """A cipher without its own authentication, with encrypt-and-MAC (RFC 4253 section 6.4)."""
+
     length_apart = False
 
-    def __init__(self, key: bytes, iv: bytes, mac: bytes, mac_key: bytes) -> None:
-        self._stream: CipherContext = Cipher(AES(key), CTR(iv)).encryptor()
+    def __init__(self, name: bytes, key: bytes, iv: bytes, mac: bytes, mac_key: bytes) -> None:
+        self._stream = _Stream(name, key, iv)
         self._mac = _HmacKey(mac, mac_key)
+        self.block_size = self.head_size = self._stream.block_size
         self.tag_size = self._mac.size
         self._head = b''
 
     def seal_packet(self, seq: int, packet: bytes) -> bytes:
-        return self._stream.update(packet) + self._mac.compute(seq, packet)
+        # A hostile length may leave part of a block, which no peer could decrypt in CBC mode: it is sent as it is.
+        whole = len(packet) - len(packet) % self.block_size
+
+        return self._stream.encrypt(packet[:whole]) + packet[whole:] + self._mac.compute(seq, packet)
 
     def open_length(self, seq: int, head: bytes) -> int:
         if not self._head:
-            self._head = self._stream.update(head[:16])
+            self._head = self._stream.decrypt(head[: self.head_size])
 
         return int.from_bytes(self._head[:4], 'big')
 
     def open_packet(self, seq: int, sealed: bytes) -> bytes:
         length = self.open_length(seq, sealed)
-        _check_length(length, sealed, 16, False, self.tag_size)
-        packet = self._head + self._stream.update(sealed[16 : 4 + length])
+        _check_length(length, sealed, self.block_size, False, self.tag_size)
+        packet = self._head + self._stream.decrypt(sealed[self.head_size : 4 + length])
         self._head = b''
         self._mac.verify(seq, packet, sealed[4 + length :])
 
@@ -121,19 +162,20 @@ class MacThenStreamCipher:
 
 
 class StreamThenMacCipher:
-    """AES in counter mode, then a MAC over the length in clear and the ciphertext (OpenSSH's PROTOCOL, section 1.5)."""
+    """The cipher, then a MAC over the length in clear and the ciphertext (OpenSSH's PROTOCOL, section 1.5)."""
 
-    block_size = 16
     head_size = 4
     length_apart = True
 
-    def __init__(self, key: bytes, iv: bytes, mac: bytes, mac_key: bytes) -> None:
-        self._stream: CipherContext = Cipher(AES(key), CTR(iv)).encryptor()
+    def __init__(self, name: bytes, key: bytes, iv: bytes, mac: bytes, mac_key: bytes) -> None:
+        self._stream = _Stream(name, key, iv)
         self._mac = _HmacKey(mac, mac_key)
+        self.block_size = self._stream.block_size
         self.tag_size = self._mac.size
 
     def seal_packet(self, seq: int, packet: bytes) -> bytes:
-        sealed = packet[:4] + self._stream.update(packet[4:])
+        whole = len(packet) - (len(packet) - 4) % self.block_size if len(packet) > 4 else len(packet)
+        sealed = packet[:4] + self._stream.encrypt(packet[4:whole]) + packet[whole:]
 
         return sealed + self._mac.compute(seq, sealed)
 
@@ -142,10 +184,10 @@ class StreamThenMacCipher:
 
     def open_packet(self, seq: int, sealed: bytes) -> bytes:
         length = self.open_length(seq, sealed)
-        _check_length(length, sealed, 16, True, self.tag_size)
+        _check_length(length, sealed, self.block_size, True, self.tag_size)
         self._mac.verify(seq, sealed[: 4 + length], sealed[4 + length :])
 
-        return sealed[:4] + self._stream.update(sealed[4 : 4 + length])
+        return sealed[:4] + self._stream.decrypt(sealed[4 : 4 + length])
 
 
 class GcmCipher:
@@ -239,6 +281,6 @@ def new_reference_cipher(name: bytes, key: bytes, iv: bytes, mac: bytes = b'', m
         return GcmCipher(key, iv)
 
     if mac.endswith(b'-etm@openssh.com'):
-        return StreamThenMacCipher(key, iv, mac, mac_key)
+        return StreamThenMacCipher(name, key, iv, mac, mac_key)
 
-    return MacThenStreamCipher(key, iv, mac, mac_key)
+    return MacThenStreamCipher(name, key, iv, mac, mac_key)
