@@ -36,6 +36,9 @@ class SSHKey:
     # Those of `sig_algorithms` that `verify` never takes: they count only where a caller's own list names them.
     weak_sig_algorithms: ClassVar[frozenset[bytes]] = frozenset()
 
+    # Whether signing waits for a device, and its touch
+    needs_device: ClassVar[bool] = False
+
     # Whether the PKCS#1 or SEC1 format is defined for the type
     has_traditional_format: ClassVar[bool] = False
 

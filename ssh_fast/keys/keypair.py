@@ -1,14 +1,26 @@
 """The key pair: a private key as authentication and the host key exchange use it, wherever it is kept."""
 
-from collections.abc import Awaitable, Sequence
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable, iscoroutine
+from typing import Self
 
+from ..errors import KeyImportError
+from ..wire import encode_string
+from .certificate import SSHCertificate
 from .key import SSHKey
 
 
 class SSHKeyPair:
-    """What can sign for a public key: a key held here, or one that an agent holds."""
+    """What can sign for a public key: a key held here, or one that an agent or a device holds.
+
+    With a certificate, `public_data` and `host_key_algorithms` are the certificate's; signatures are the key's own.
+    """
 
     _key_type = 'unknown'
+
+    # Whether `sign` waits for a person or a device, so that an event loop should call it in a thread
+    use_executor = False
 
     def __init__(
         self,
@@ -25,13 +37,14 @@ class SSHKeyPair:
         self.public_data = public_data
         self._comment: bytes | None = None
         self._filename = filename
+        self._cert: SSHCertificate | None = None
         self.set_comment(comment)
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.get_algorithm()} {self.get_comment(errors="replace")!r}>'
 
     def get_key_type(self) -> str:
-        """Return where the private key is kept: local or agent."""
+        """Return where the private key is kept: local, agent or pkcs11."""
 
         return self._key_type
 
@@ -59,6 +72,43 @@ class SSHKeyPair:
         """Return the name of the file that the key was read from."""
 
         return self._filename
+
+    @property
+    def has_cert(self) -> bool:
+        """Whether there is a certificate."""
+
+        return self._cert is not None
+
+    @property
+    def has_x509_chain(self) -> bool:
+        """Whether the certificate is a chain of X.509 certificates."""
+
+        return self._cert is not None and self._cert.is_x509_chain
+
+    @property
+    def certificate(self) -> SSHCertificate | None:
+        """The certificate, if there is one."""
+
+        return self._cert
+
+    def set_certificate(self, cert: SSHCertificate) -> None:
+        """Show a certificate in place of the public key from now on; `ValueError` if it is that of another key."""
+
+        if cert.key.public_data != (self._cert.key.public_data if self._cert else self.public_data):
+            raise ValueError(f'Expected a certificate of the {self.get_algorithm()} key, got that of another key')
+
+        self._cert = cert
+        self.algorithm = cert.algorithm
+        self.host_key_algorithms = tuple(cert.host_key_algorithms)
+        self.public_data = cert.public_data
+
+    def with_certificate(self, cert: SSHCertificate) -> Self:
+        """Return a key pair of the same key that shows a certificate."""
+
+        pair = copy.copy(self)
+        pair.set_certificate(cert)
+
+        return pair
 
     def set_sig_algorithm(self, sig_algorithm: bytes) -> None:
         """Choose the signature algorithm of the signatures from now on; it must be one of `sig_algorithms`."""
@@ -93,6 +143,7 @@ class SSHLocalKeyPair(SSHKeyPair):
             key.algorithm, key.sig_algorithms, key.public_data, comment or key.get_comment_bytes(), key.get_filename()
         )
         self._key = key
+        self.use_executor = key.needs_device
 
     @property
     def key(self) -> SSHKey:
@@ -106,6 +157,77 @@ class SSHLocalKeyPair(SSHKeyPair):
         return self._key.sign(data, self.sig_algorithm)
 
     def get_agent_private_key(self) -> bytes:
-        """Return string algorithm and the key's private fields."""
+        """Return string algorithm and the key's private fields, with a certificate before them if there is one."""
 
-        return self._key.private_data
+        return _agent_private_key(self._key, self._cert)
+
+
+class SSHSealedKeyPair(SSHKeyPair):
+    """A key pair whose private key is in an encrypted file, and opened when it is first used.
+
+    `open_key` asks for the passphrase and returns the key, or an awaitable of it. What it raises, `sign` raises.
+    """
+
+    _key_type = 'local'
+
+    def __init__(self, public_key: SSHKey, open_key: Callable[[], SSHKey | Awaitable[SSHKey]]) -> None:
+        super().__init__(
+            public_key.algorithm,
+            public_key.sig_algorithms,
+            public_key.public_data,
+            public_key.get_comment_bytes(),
+            public_key.get_filename(),
+        )
+        self._open_key = open_key
+
+        # Shared by the copies of this pair, of which each login makes its own
+        self._opened: list[SSHKey] = []
+
+    def open_now(self) -> SSHKey:
+        """Open the key; `KeyImportError` if its passphrase can only be awaited."""
+
+        if not self._opened:
+            key = self._open_key()
+
+            if not isinstance(key, SSHKey):
+                if iscoroutine(key):
+                    key.close()
+
+                raise KeyImportError('The passphrase of this key can only be awaited, and is needed at once')
+
+            self._opened.append(key)
+
+        return self._opened[0]
+
+    def sign(self, data: bytes) -> bytes | Awaitable[bytes]:
+        """Sign data with the chosen algorithm, after the passphrase was asked for."""
+
+        if self._opened:
+            return self._opened[0].sign(data, self.sig_algorithm)
+
+        key = self._open_key()
+
+        if isawaitable(key):
+            return self._sign_later(key, data)
+
+        self._opened.append(key)
+
+        return key.sign(data, self.sig_algorithm)
+
+    async def _sign_later(self, answer: Awaitable[SSHKey], data: bytes) -> bytes:
+        key = await answer
+        self._opened.append(key)
+
+        return key.sign(data, self.sig_algorithm)
+
+    def get_agent_private_key(self) -> bytes:
+        """Return string algorithm and the key's private fields, with a certificate before them if there is one."""
+
+        return _agent_private_key(self.open_now(), self._cert)
+
+
+def _agent_private_key(key: SSHKey, cert: SSHCertificate | None) -> bytes:
+    if cert is None:
+        return key.private_data
+
+    return encode_string(cert.algorithm) + encode_string(cert.public_data) + key.encode_agent_cert_private()

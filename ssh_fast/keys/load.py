@@ -1,23 +1,34 @@
-"""Reading keys from bytes, files and the user's defaults, in whichever format they are.
+"""From what options name to key pairs: files, keys and their certificates, the user's defaults.
 
-Parsed key files are remembered while they stay unchanged: parsing and, above all, the bcrypt KDF are slow.
+An encrypted key whose public half is known is opened when it first signs, if its passphrase can be asked for.
 """
 
-import hashlib
-import hmac
 import os
-import re
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable
 from pathlib import Path, PurePath
 from typing import TypeAlias, TypeGuard, cast
 
 from ..errors import KeyEncryptionError, KeyImportError
 from ..logging import logger, printable
-from . import openssh_format, pem_format, rfc4716
-from .file_cache import FileCache, read_bounded
-from .key import SSHKey, copy_key, decode_private_key, decode_public_key, key_from_pyca
-from .keypair import SSHKeyPair, SSHLocalKeyPair
-from .rsa import RSAKey, set_default_skip_rsa_key_validation
+from .certificate import SSHCertificate
+from .certificate_files import CertificateList, load_certificates
+from .key import SSHKey
+from .key_files import (
+    Passphrase,
+    PassphraseValue,
+    import_private_key,
+    import_public_key,
+    needs_passphrase,
+    public_of_sealed,
+    read_private_key,
+    read_private_key_list,
+    read_public_key,
+    read_public_key_list,
+)
+from .keypair import SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
+from .rsa import set_default_skip_rsa_key_validation
 
 __all__ = [
     'KeyPairItem',
@@ -27,370 +38,254 @@ __all__ = [
     'load_default_keypairs',
     'load_keypairs',
     'load_public_keys',
+    'open_keypairs',
     'read_private_key',
     'read_private_key_list',
     'read_public_key',
     'read_public_key_list',
+    'set_default_skip_key_file_check',
     'set_default_skip_rsa_key_validation',
 ]
 
 _Path: TypeAlias = str | PurePath
-_PassphraseValue: TypeAlias = bytes | str | None
-_Passphrase: TypeAlias = _PassphraseValue | Callable[[str], _PassphraseValue]
-KeyPairItem: TypeAlias = SSHKeyPair | SSHKey | bytes | _Path | tuple['SSHKey | bytes | _Path', None]
+_KeySource: TypeAlias = SSHKey | bytes | _Path
+_CertSource: TypeAlias = SSHCertificate | bytes | _Path
+KeyPairItem: TypeAlias = SSHKeyPair | _KeySource | tuple[_KeySource, _CertSource | None]
 KeyPairList: TypeAlias = KeyPairItem | Sequence[KeyPairItem]
 
-# OpenSSH's MAX_KEY_FILE_SIZE
-_MAX_FILE_SIZE = 1 << 20
+# In the order in which they are offered to a server; what needs a device comes last.
+_DEFAULT_KEY_FILES = ('id_ed25519', 'id_ecdsa', 'id_rsa', 'id_ed448', 'id_dsa', 'id_ed25519_sk', 'id_ecdsa_sk')
 
-# In the order in which they are offered to a server
-_DEFAULT_KEY_FILES = ('id_ed25519', 'id_ecdsa', 'id_rsa')
-
-_PEM_BLOCK = re.compile(
-    rb'^-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t\r]*\n(.*?)^-----END \1-----[ \t\r]*$', re.MULTILINE | re.DOTALL
-)
-_RFC4716_BLOCK = re.compile(
-    rb'^---- BEGIN SSH2 PUBLIC KEY ----[ \t\r]*\n.*?^---- END SSH2 PUBLIC KEY ----[ \t\r]*$', re.MULTILINE | re.DOTALL
-)
-
-_private_cache: FileCache[list[SSHKey]] = FileCache(256)
-_public_cache: FileCache[list[SSHKey]] = FileCache(256)
-_cache_secret = os.urandom(32)
+_skip_file_check = False
 
 
-# --- from bytes
+def set_default_skip_key_file_check(skip_check: bool) -> None:
+    """Set whether `load_keypairs` takes private key files that others than their owner can open (default: no)."""
+
+    global _skip_file_check
+
+    _skip_file_check = skip_check
 
 
-def import_private_key(
-    data: bytes | str, passphrase: _PassphraseValue = None, unsafe_skip_rsa_key_validation: bool | None = None
-) -> SSHKey:
-    """Import a private key: OpenSSH, or PKCS#1, SEC1 or PKCS#8 as PEM or DER.
+def _check_file(path: str) -> None:
+    """Refuse a private key file of ours that others can open, as OpenSSH does; other owners' files are theirs to guard.
 
-    A missing passphrase raises `KeyImportError`, a wrong one `KeyEncryptionError`.
+    A key that was read by `read_private_key` and is given as such is taken from wherever it comes.
     """
 
-    keys = _private_keys(_as_bytes(data), passphrase, unsafe_skip_rsa_key_validation)
+    if _skip_file_check or not hasattr(os, 'getuid'):
+        return
 
-    if not keys:
-        raise KeyImportError('Expected a private key, found none')
+    status = os.stat(path)
 
-    return keys[0]
+    if status.st_uid == os.getuid() and status.st_mode & 0o077:
+        raise KeyImportError(
+            f'{path}: expected a private key file that its owner alone can open, got one of mode '
+            f'{stat.S_IMODE(status.st_mode):04o}: run chmod 600'
+        )
 
 
-def import_public_key(data: bytes | str) -> SSHKey:
-    """Import a public key: OpenSSH's line, RFC 4716, or PKCS#1 or SubjectPublicKeyInfo as PEM or DER."""
-
-    keys = _public_keys(_as_bytes(data))
-
-    if not keys:
-        raise KeyImportError('Expected a public key, found none')
-
-    return keys[0]
-
-
-def _as_bytes(data: bytes | str) -> bytes:
-    if isinstance(data, str):
-        try:
-            data = data.encode()
-        except UnicodeEncodeError:
-            raise KeyImportError('Expected key data that is text, got lone surrogates') from None
-
-    if len(data) > _MAX_FILE_SIZE:
-        raise KeyImportError(f'Expected key data of at most {_MAX_FILE_SIZE} bytes, got {len(data)}')
-
-    return data
-
-
-def _private_keys(data: bytes, passphrase: _PassphraseValue, skip_validation: bool | None) -> list[SSHKey]:
-    """Decode every private key of a file."""
-
-    if isinstance(passphrase, str):
-        passphrase = passphrase.encode()
-
-    if data[:1] == b'\x30':
-        return [_private_from_pem(data, passphrase, skip_validation)]
-
-    keys = []
-
-    for block in _PEM_BLOCK.finditer(data):
-        label, body = block[1], block[2]
-
-        if label == b'OPENSSH PRIVATE KEY':
-            keys.append(_private_from_openssh(body, passphrase, skip_validation))
-        elif label.endswith(b'PRIVATE KEY'):
-            keys.append(_private_from_pem(block[0] + b'\n', passphrase, skip_validation))
-
-    return keys
-
-
-def _private_from_pem(data: bytes, passphrase: bytes | None, skip_validation: bool | None) -> SSHKey:
-    return _validated(key_from_pyca(pem_format.decode_private(data, passphrase)), skip_validation)
-
-
-def _private_from_openssh(body: bytes, passphrase: bytes | None, skip_validation: bool | None) -> SSHKey:
-    file = openssh_format.decode_private_file(openssh_format.decode_base64(b''.join(body.split())))
-    cursor = openssh_format.open_private_file(file, passphrase)
-    key = decode_private_key(cursor)
-    comment = openssh_format.close_private_file(cursor)
-
-    if key.public_data != file.public_data:
-        raise KeyImportError('The public key of the OpenSSH private key does not belong to its private part')
-
-    key.set_comment(comment)
-
-    return _validated(key, skip_validation)
-
-
-def _validated(key: SSHKey, skip_validation: bool | None) -> SSHKey:
-    if isinstance(key, RSAKey):
-        key.validate_private(skip_validation)
-
-    return key
-
-
-def _public_keys(data: bytes) -> list[SSHKey]:
-    """Decode every public key of a file, which is of one format throughout."""
-
-    if data[:1] == b'\x30':
-        return [key_from_pyca(pem_format.decode_public(data))]
-
-    if b'-----BEGIN ' in data:
-        return [
-            key_from_pyca(pem_format.decode_public(block[0] + b'\n'))
-            for block in _PEM_BLOCK.finditer(data)
-            if block[1].endswith(b'PUBLIC KEY')
-        ]
-
-    if b'---- BEGIN SSH2 PUBLIC KEY' in data:
-        return [_public_from_rfc4716(block[0]) for block in _RFC4716_BLOCK.finditer(data)]
-
-    keys = []
-
-    for line in data.decode(errors='surrogateescape').split('\n'):
-        if line.strip() and not line.lstrip().startswith('#'):
-            fields = openssh_format.decode_public_line(line)
-            key = decode_public_key(fields.public_data)
-            key.set_comment(fields.comment)
-            keys.append(key)
-
-    return keys
-
-
-def _public_from_rfc4716(data: bytes) -> SSHKey:
-    public_data, comment = rfc4716.decode_rfc4716(data.decode(errors='surrogateescape'))
-    key = decode_public_key(public_data)
-    key.set_comment(comment)
-
-    return key
-
-
-# --- from files
-
-
-def read_private_key(
-    filename: _Path, passphrase: _Passphrase = None, unsafe_skip_rsa_key_validation: bool | None = None
-) -> SSHKey:
-    """Read a private key from a file; errors name it. A passphrase that is a callable is given the file's name."""
-
-    return _one(read_private_key_list(filename, passphrase, unsafe_skip_rsa_key_validation), filename, 'private')
-
-
-def read_public_key(filename: _Path) -> SSHKey:
-    """Read a public key from a file; errors name it."""
-
-    return _one(read_public_key_list(filename), filename, 'public')
-
-
-def read_private_key_list(
-    filename: _Path, passphrase: _Passphrase = None, unsafe_skip_rsa_key_validation: bool | None = None
-) -> Sequence[SSHKey]:
-    """Read all private keys of a file."""
-
-    path = os.path.abspath(filename)
-
-    if callable(passphrase):
-        # Not asked for a file that needs none
-        passphrase = passphrase(os.fspath(filename)) if _needs_passphrase(path) else None
-
-        if passphrase is not None and not isinstance(passphrase, bytes | str):
-            raise TypeError(f'{path}: expected a passphrase of type str or bytes, got {type(passphrase).__name__}')
-
-    # The passphrase itself is not kept.
-    secret = passphrase.encode() if isinstance(passphrase, str) else passphrase
-    mark = hmac.digest(_cache_secret, secret, hashlib.sha256) if secret is not None else None
-    keys = _private_cache.get(path, (mark, unsafe_skip_rsa_key_validation), os.stat(path))
-
-    if keys is None:
-        data, status = _read(path)
-
-        try:
-            keys = _private_keys(data, secret, unsafe_skip_rsa_key_validation)
-        except (KeyImportError, KeyEncryptionError) as exc:
-            raise type(exc)(f'{path}: {exc}') from None
-
-        _private_cache.put(path, (mark, unsafe_skip_rsa_key_validation), status, keys)
-
-    return _named(keys, filename)
-
-
-def read_public_key_list(filename: _Path) -> Sequence[SSHKey]:
-    """Read all public keys of a file."""
-
-    path = os.path.abspath(filename)
-    keys = _public_cache.get(path, None, os.stat(path))
-
-    if keys is None:
-        data, status = _read(path)
-
-        try:
-            keys = _public_keys(data)
-        except KeyImportError as exc:
-            raise type(exc)(f'{path}: {exc}') from None
-
-        _public_cache.put(path, None, status, keys)
-
-    return _named(keys, filename)
-
-
-def _read(path: str) -> tuple[bytes, os.stat_result]:
-    try:
-        return read_bounded(path, _MAX_FILE_SIZE)
-    except ValueError as exc:
-        raise KeyImportError(str(exc)) from None
-
-
-def _named(keys: Sequence[SSHKey], filename: _Path) -> list[SSHKey]:
-    """Copy remembered keys, since a caller may change their comment."""
-
-    copies = [copy_key(key) for key in keys]
-
-    for key in copies:
-        key.set_filename(filename)
-
-    return copies
-
-
-def _one(keys: Sequence[SSHKey], filename: _Path, kind: str) -> SSHKey:
-    if not keys:
-        raise KeyImportError(f'{os.path.abspath(filename)}: expected a {kind} key, found none')
-
-    return keys[0]
-
-
-def _needs_passphrase(path: str) -> bool:
-    """Tell whether a key file is encrypted."""
-
-    data, _ = _read(path)
-
-    for block in _PEM_BLOCK.finditer(data):
-        label, body = block[1], block[2]
-
-        if label == b'OPENSSH PRIVATE KEY':
-            try:
-                if openssh_format.decode_private_file(
-                    openssh_format.decode_base64(b''.join(body.split()))
-                ).is_encrypted:
-                    return True
-            except (KeyImportError, KeyEncryptionError):
-                continue
-        elif label == b'ENCRYPTED PRIVATE KEY' or b'Proc-Type: 4,ENCRYPTED' in body:
-            return True
-
-    return data[:1] == b'\x30' and pem_format.is_encrypted(data)
-
-
-# --- what options take
+# --- key pairs
 
 
 def load_keypairs(
     keylist: KeyPairList,
-    passphrase: _Passphrase = None,
-    certlist: Sequence[object] = (),
+    passphrase: Passphrase = None,
+    certlist: CertificateList = (),
     skip_public: bool = False,
     ignore_encrypted: bool = False,
     unsafe_skip_rsa_key_validation: bool | None = None,
 ) -> Sequence[SSHKeyPair]:
-    """Load key pairs from one or more key files, keys, key pairs or private keys as bytes.
+    """Load key pairs from one or more key files, keys, key pairs, private keys as bytes, or (key, certificate).
 
-    A single path may hold several keys. `skip_public` passes over public keys, `ignore_encrypted` over files whose
-    passphrase is missing or wrong; both raise otherwise.
+    A single path may hold several keys. A certificate, of `certlist`, of the pair, or of a file `<key>-cert.pub`, gives
+    a key pair with it, in front of the one without. `skip_public` passes over public keys, `ignore_encrypted` over
+    files whose passphrase is missing or wrong; both raise otherwise. `passphrase` may be a callable that is given the
+    file's name: it is asked when the key first signs, if its public half is known, and may then be a coroutine.
     """
 
-    if certlist:
-        raise KeyImportError('Certificates are not supported here: expected an empty certlist')
-
-    items: list[KeyPairItem] = []
+    loader = _Loader(passphrase, skip_public, ignore_encrypted, unsafe_skip_rsa_key_validation)
+    certs = load_certificates(certlist) if certlist else ()
+    pairs: list[SSHKeyPair] = []
 
     if isinstance(keylist, str | PurePath):
-        try:
-            items.extend(read_private_key_list(keylist, passphrase, unsafe_skip_rsa_key_validation))
-        except (KeyImportError, KeyEncryptionError):
-            if not (ignore_encrypted and _needs_passphrase(os.path.abspath(keylist))):
-                raise
-
-            return []
-
-        if not items and not skip_public:
-            raise KeyImportError(f'{os.path.abspath(keylist)}: expected a private key, found none')
-    elif isinstance(keylist, bytes | SSHKey | SSHKeyPair) or _is_key_alone(keylist):
-        items.append(keylist)
+        pairs.extend(loader.load_file(keylist))
+    elif isinstance(keylist, bytes | SSHKey | SSHKeyPair) or _is_pair_alone(keylist):
+        pairs.extend(loader.load(cast(KeyPairItem, keylist)))
     else:
-        items.extend(cast(Sequence[KeyPairItem], keylist))
+        for item in cast(Sequence[KeyPairItem], keylist):
+            pairs.extend(loader.load(item))
 
-    pairs = (
-        _load_keypair(item, passphrase, skip_public, ignore_encrypted, unsafe_skip_rsa_key_validation) for item in items
+    by_key = {cert.key.public_data: cert for cert in reversed(certs)}
+
+    return [made for pair in pairs for made in _with_certificate(pair, by_key.get(pair.public_data))]
+
+
+def open_keypairs(keypairs: Sequence[SSHKeyPair]) -> Sequence[SSHKeyPair]:
+    """Ask for the passphrases of all keys that are still sealed, now; one that is a coroutine cannot be asked here."""
+
+    for pair in keypairs:
+        if isinstance(pair, SSHSealedKeyPair):
+            pair.open_now()
+
+    return keypairs
+
+
+def _is_pair_alone(item: object) -> TypeGuard[tuple[_KeySource, _CertSource | None]]:
+    """Tell the pair (key, certificate or None) from a list of keys."""
+
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2
+        and (item[1] is None or isinstance(item[1], SSHCertificate) or _is_certificate_of(item[0], item[1]))
     )
 
-    return [pair for pair in pairs if pair is not None]
+
+def _is_certificate_of(key: object, other: object) -> bool:
+    """Tell a certificate as a path or bytes behind a key from another key."""
+
+    if not isinstance(key, SSHKey | bytes | str | PurePath) or not isinstance(other, bytes | str | PurePath):
+        return False
+
+    if isinstance(other, bytes):
+        return b'-cert-v01@' in other[:200]
+
+    return os.fspath(other).endswith('-cert.pub')
 
 
-def _is_key_alone(item: KeyPairList) -> TypeGuard[tuple[SSHKey | bytes | _Path, None]]:
-    """Tell the pair (key, no certificate) from a list of keys."""
-
-    return isinstance(item, tuple) and len(item) == 2 and item[1] is None
+def _with_certificate(pair: SSHKeyPair, cert: SSHCertificate | None) -> list[SSHKeyPair]:
+    return [pair] if cert is None else [pair.with_certificate(cert), pair]
 
 
-def _load_keypair(
-    item: KeyPairItem,
-    passphrase: _Passphrase,
-    skip_public: bool,
-    ignore_encrypted: bool,
-    skip_validation: bool | None,
-) -> SSHKeyPair | None:
-    """Load one key pair; None if it is one to pass over."""
+class _Loader:
+    """The options of one `load_keypairs`, for all that it loads."""
 
-    if isinstance(item, tuple):
-        if not _is_key_alone(item):
-            raise KeyImportError('Certificates are not supported here: expected (key, None) or a key alone')
+    def __init__(
+        self, passphrase: Passphrase, skip_public: bool, ignore_encrypted: bool, skip_validation: bool | None
+    ) -> None:
+        self._passphrase = passphrase
+        self._skip_public = skip_public
+        self._ignore_encrypted = ignore_encrypted
+        self._skip_validation = skip_validation
 
-        item = item[0]
+    def load(self, item: KeyPairItem) -> list[SSHKeyPair]:
+        """Load one item of a list; a file gives its first key."""
 
-    if isinstance(item, SSHKeyPair):
-        return item
+        cert = None
 
-    if isinstance(item, SSHKey):
-        key = item
-    elif isinstance(item, bytes):
-        key = import_private_key(item, passphrase('') if callable(passphrase) else passphrase, skip_validation)
-    else:
+        if isinstance(item, tuple):
+            if len(item) != 2:
+                raise KeyImportError(f'Expected a pair of key and certificate, got {len(item)} items')
+
+            item, source = item
+
+            if source is not None:
+                found = load_certificates(source)
+
+                if not found:
+                    raise KeyImportError('Expected a certificate behind the key, found none')
+
+                cert = found[0]
+
+        if isinstance(item, SSHKeyPair):
+            pairs = [item]
+        elif isinstance(item, SSHKey):
+            pairs = self._pairs([item])
+        elif isinstance(item, bytes):
+            secret = self._passphrase('') if callable(self._passphrase) else self._passphrase
+            pairs = self._pairs([import_private_key(item, cast(PassphraseValue, secret), self._skip_validation)])
+        elif isinstance(item, str | PurePath):
+            pairs = self.load_file(item, alone=True, explicit=cert is not None)
+        else:
+            raise TypeError(f'Expected keys or their files, got {type(item).__name__}')
+
+        if cert is None:
+            return pairs
+
+        return [made for pair in pairs for made in _with_certificate(pair, cert)]
+
+    def load_file(self, filename: _Path, alone: bool = False, explicit: bool = False) -> list[SSHKeyPair]:
+        """Load the keys of a file, `alone` its first; a certificate beside it counts if none is given explicitly."""
+
+        path = os.path.abspath(filename)
+        _check_file(path)
+
         try:
-            key = read_private_key(item, passphrase, skip_validation)
+            public = public_of_sealed(path) if callable(self._passphrase) else None
+
+            if public is not None:
+                pairs: list[SSHKeyPair] = [SSHSealedKeyPair(public, self._opener(filename, public))]
+            elif alone:
+                pairs = self._pairs([read_private_key(filename, self._passphrase, self._skip_validation)])
+            else:
+                keys = read_private_key_list(filename, self._passphrase, self._skip_validation)
+                pairs = self._pairs(keys)
+
+                if not keys and not self._skip_public:
+                    raise KeyImportError(f'{path}: expected a private key, found none')
         except (KeyImportError, KeyEncryptionError):
-            if ignore_encrypted and _needs_passphrase(os.path.abspath(item)):
-                return None
+            if self._ignore_encrypted and needs_passphrase(path):
+                return []
 
             raise
 
-    if not key.is_private and skip_public:
+        if not explicit:
+            cert = _certificate_beside(path)
+            pairs = [
+                made
+                for pair in pairs
+                for made in _with_certificate(pair, cert if cert and cert.key.public_data == pair.public_data else None)
+            ]
+
+        return pairs
+
+    def _pairs(self, keys: Sequence[SSHKey]) -> list[SSHKeyPair]:
+        return [SSHLocalKeyPair(key) for key in keys if key.is_private or not self._skip_public]
+
+    def _opener(self, filename: _Path, public: SSHKey) -> Callable[[], SSHKey | Awaitable[SSHKey]]:
+        """Return what asks for the passphrase of a file, and opens its key."""
+
+        passphrase = cast(Callable[[str], PassphraseValue | Awaitable[PassphraseValue]], self._passphrase)
+        skip_validation = self._skip_validation
+
+        def open_with(secret: PassphraseValue) -> SSHKey:
+            key = read_private_key(filename, secret, skip_validation)
+
+            if key.public_data != public.public_data:
+                raise KeyImportError(f'{os.path.abspath(filename)}: the private key is not that of its public key')
+
+            return key
+
+        async def open_later(answer: Awaitable[PassphraseValue]) -> SSHKey:
+            return open_with(await answer)
+
+        def open_key() -> SSHKey | Awaitable[SSHKey]:
+            answer = passphrase(os.fspath(filename))
+
+            return open_later(answer) if isawaitable(answer) else open_with(answer)
+
+        return open_key
+
+
+def _certificate_beside(path: str) -> SSHCertificate | None:
+    """Read the certificate that ssh-keygen put beside a key; one that cannot be read is logged and left out."""
+
+    name = path + '-cert.pub'
+
+    try:
+        found = load_certificates(name) if os.path.exists(name) else ()
+    except (OSError, KeyImportError) as exc:
+        logger.warning('The certificate %s is left out: %s', name, printable(str(exc)))
+
         return None
 
-    return SSHLocalKeyPair(key)
+    return found[0] if found else None
 
 
 def load_default_keypairs(
-    passphrase: _Passphrase = None, certlist: Sequence[object] = (), directory: _Path | None = None
+    passphrase: Passphrase = None, certlist: CertificateList = (), directory: _Path | None = None
 ) -> Sequence[SSHKeyPair]:
-    """Load the user's keys, id_ed25519, id_ecdsa and id_rsa of ~/.ssh; what cannot be read is logged and left out."""
+    """Load the user's keys, id_ed25519 and so on of ~/.ssh; what cannot be read is logged and left out."""
 
     pairs: list[SSHKeyPair] = []
     folder = Path.home() / '.ssh' if directory is None else Path(directory)

@@ -20,14 +20,10 @@ _LEAST_MIN_BITS = 1024
 # OpenSSL's OPENSSL_RSA_MAX_PUBEXP_BITS: a longer exponent only makes verifying slow
 _MAX_EXPONENT_BITS = 64
 
-# In the order of preference; the names of ssh.com are those of Tectia.
+# In the order of preference
 _HASHES: dict[bytes, hashes.HashAlgorithm] = {
     b'rsa-sha2-512': hashes.SHA512(),
     b'rsa-sha2-256': hashes.SHA256(),
-    b'ssh-rsa-sha224@ssh.com': hashes.SHA224(),
-    b'ssh-rsa-sha256@ssh.com': hashes.SHA256(),
-    b'ssh-rsa-sha384@ssh.com': hashes.SHA384(),
-    b'ssh-rsa-sha512@ssh.com': hashes.SHA512(),
     b'ssh-rsa': hashes.SHA1(),
 }
 

@@ -50,6 +50,8 @@ class _Handle(NamedTuple):
 class SKKey(SSHKey):
     """A key that a device holds for one application; the private part is the device's handle of it."""
 
+    needs_device = True
+
     def __init__(self, public: bytes, application: bytes, handle: _Handle | None = None) -> None:
         super().__init__()
         self._public = public
