@@ -160,7 +160,10 @@ class ChannelLink:
     def send_request(
         self, name: bytes, *fields: bytes, answer: ReplyCallback | None = None, in_order: bool = False
     ) -> None:
-        """Send a channel request; `answer` asks for a reply, `in_order` keeps it behind the data sent before it."""
+        """Send a channel request; `answer` asks for a reply, `in_order` keeps it behind the data sent before it.
+
+        Without either it overtakes only data that the peer's window keeps from being sent.
+        """
 
         payload = self._message(
             MSG_CHANNEL_REQUEST, encode_string(name), encode_boolean(answer is not None), *fields
@@ -168,6 +171,9 @@ class ChannelLink:
 
         if answer:
             self._replies.append(answer)
+
+        if not answer and self.flow.queued_items:
+            in_order = in_order or self.flow.queued <= self.flow.send_window
 
         if in_order:
             self.flow.send_in_order(payload)

@@ -842,3 +842,22 @@ async def test_nothing_that_a_server_sends_after_our_close_reaches_the_session()
 
     assert 'data' not in session.calls and pair.server.types().count(CLOSE) == 1
     assert not pair.client.error and not pair.server.error
+
+
+async def test_requests_follow_the_data_that_the_window_lets_through():
+    """A break or a signal comes where it was sent; used-up windows do not hold it back."""
+    pair = Pair()
+    chan, _, _, server = await start(pair, command='x', window=1000)
+    chan.write(b'before')
+    chan.send_break(5)
+    chan.write(b'after')
+    chan.send_signal('INT')
+    await settle()
+    calls = [call if isinstance(call, str) else call[0] for call in server.calls]
+    assert calls[-4:] == ['data', 'break', 'data', 'signal']
+    assert server.data == [b'before', b'after']
+    server.chan.pause_reading()
+    chan.write(bytes(2000))
+    chan.send_signal('TERM')
+    await settle()
+    assert server.calls[-1] == ('signal', 'TERM') and server.data == [b'before', b'after']
