@@ -1,18 +1,25 @@
 """Every example is a program that runs: a newcomer's first commands must work, and end with the right status."""
 
+import asyncio
 import contextlib
+import fcntl
 import os
+import select
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 import ssh_fast
 from tests.interop import peers
-from tests.interop.peers import KeyRing, OpenSSHServer, PeerMissing, Target, make_target
+from tests.interop.peers import Command, KeyRing, OpenSSHServer, PeerMissing, Target, make_target
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / 'examples'
@@ -65,6 +72,95 @@ def running(name: str, *arguments: object) -> Iterator[int]:
             _, errors = server.communicate()
     assert errors == ''
     assert server.returncode == 0
+
+
+class Conversation:
+    """A command of OpenSSH's client that is talked to while it runs."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._seen = b''
+        self.status: int | None = None
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+        )
+        assert self._process.stdin and self._process.stdout
+        self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
+        return self
+
+    def __exit__(self, exc_type: object, *exc_info: object) -> None:
+        try:
+            if not exc_type:
+                self.status = self._process.wait(SECONDS)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def until(self, text: str) -> None:
+        """Read until a text has come."""
+        while text.encode() not in self._seen:
+            assert select.select([self._output], [], [], SECONDS)[0], f'only this came: {self._seen!r}'
+            try:
+                data = os.read(self._output, 65536)
+            except OSError:
+                data = b''
+            assert data, f'it ended with {self._seen!r}'
+            self._seen += data
+        self._seen = self._seen.partition(text.encode())[2]
+
+    def write(self, data: bytes | None) -> None:
+        """Write to its input, or end it."""
+        if data is None:
+            assert self._process.stdin
+            self._process.stdin.close()
+        else:
+            os.write(self._input, data)
+
+
+class Terminal(Conversation):
+    """The same with a terminal of its own, which can be resized."""
+
+    def __init__(self, command: Command, term: str, size: tuple[int, int]) -> None:
+        super().__init__(command)
+        self._term, self._size = term, size
+
+    def __enter__(self) -> Self:
+        self._input, inner = os.openpty()
+        self._output = self._input
+        self.resize(*self._size)
+        self._process = subprocess.Popen(
+            self._command.argv,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            env={**os.environ, 'TERM': self._term},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(inner)
+        return self
+
+    def _close(self) -> None:
+        os.close(self._input)
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the size, of which the system tells the command."""
+        fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack('4H', height, width, 0, 0))
+
+
+def needs(*programs: str) -> None:
+    """Skip without a program that an example runs, but not in CI."""
+    for program in programs:
+        if not shutil.which(program) and 'CI' not in os.environ:
+            pytest.skip(f'{program} is not installed')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -152,6 +248,78 @@ def test_exec_and_status_without_a_server(target_of: Callable[[int], Target]) ->
     assert run_client('exec_and_status', target_of(peers.free_port()), 'true').returncode == 255
 
 
+def test_callback_client(sshd: Target) -> None:
+    result = run_client('callback_client', sshd, 'echo out; echo err >&2; exit 3')
+    assert (result.returncode, result.stdout) == (0, 'out\n')
+    assert sorted(result.stderr.splitlines()) == ['Connected to 127.0.0.1', 'Exit status 3', 'Logged in', 'err']
+
+    result = run_client('callback_client', sshd, 'kill -9 $PPID')
+    assert result.returncode == 1
+    assert 'Failed: ' in result.stderr
+
+
+def test_separate_stderr(sshd: Target) -> None:
+    command = 'for i in 1 2 3; do echo o$i; echo e$i >&2; done; printf "last"; head -c 300000 /dev/zero >&2'
+    result = run_client('separate_stderr', sshd, command)
+    assert (result.returncode, result.stderr) == (0, '')
+    lines = result.stdout.splitlines()
+    output = [line for line in lines if line.startswith('output')]
+    assert output == ['output: o1', 'output: o2', 'output: o3', 'output: last']
+    errors = [line.removeprefix('error: ') for line in lines if line.startswith('error: ')]
+    assert errors[:3] == ['e1', 'e2', 'e3'] and sum(map(len, errors[3:])) == 300_000
+
+
+@pytest.mark.parametrize('name', ['callback_math_client', 'math_client'])
+def test_math_clients(sshd: Target, name: str) -> None:
+    needs('bc')
+    result = run_client(name, sshd, '6*7', '2^10', '10/4')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '6*7 = 42\n2^10 = 1024\n10/4 = 2\n', '')
+
+
+def test_set_environment(sshd: Target, keys: list[object], target_of: Callable[[int], Target]) -> None:
+    command = 'echo "$LC_ONE|$LC_TWO"'
+    result = run_client('set_environment', sshd, command, '--set', 'LC_ONE=a b', '--set', 'LC_TWO=c=d')
+    assert (result.returncode, result.stdout) == (0, 'a b|c=d\n')
+
+    result = run_client('set_environment', sshd, command, '--set', 'LC_ONE')
+    assert result.returncode == 1
+    assert "'LC_ONE'" in result.stderr
+
+    with running('show_environment', *keys) as port:
+        result = run_client('set_environment', target_of(port), 'x', '--set', 'A=\x1bx', '--send', 'SERVER_PASS*')
+        assert (result.returncode, result.stdout) == (0, "A='\\x1bx'\n")
+        os.environ['SERVER_PASSPORT'] = 'blue'
+        try:
+            result = run_client('set_environment', target_of(port), 'x', '--send', 'SERVER_PASS*')
+        finally:
+            del os.environ['SERVER_PASSPORT']
+        assert (result.returncode, result.stdout) == (0, "SERVER_PASSPORT='blue'\n")
+        ours = peers.ssh(target_of(port), 'x', options=['SetEnv=ONE=1 TWO="2 3"']).run()
+        assert ours.stdout == b"ONE='1'\nTWO='2 3'\n"
+
+
+def test_set_terminal(sshd: Target) -> None:
+    resized = 'trap "stty size; exit" WINCH; echo "$TERM $(stty size)"; while :; do sleep 0.05; done'
+    where = ['--type', 'vt100', '--size', '100x30', '--resize', '132x43']
+    result = run_client('set_terminal', sshd, resized, *where)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert result.stdout.splitlines() == ['vt100 30 100', '43 132']
+
+    result = run_client('set_terminal', sshd, 'stty -a')
+    assert '-echo ' in result.stdout and 'columns 80' in result.stdout
+
+
+def test_gather_results(sshd: Target) -> None:
+    absent = f'{sshd.host}:{peers.free_port()}'
+    hosts = [f'{sshd.host}:{sshd.port}', absent, f'{sshd.host}:{sshd.port}']
+    where = ['--user', sshd.user, '--key', sshd.key, '--known-hosts', sshd.known_hosts]
+    result = run(example('gather_results', 'echo hello', *hosts, *where))
+    assert result.returncode == 1
+    assert result.stdout == f'{hosts[0]}: status 0\nhello\n' * 2
+    assert result.stderr.startswith(f'{absent}: ') and 'Cannot connect' in result.stderr
+    assert 'in time' in run(example('gather_results', 'sleep 60', hosts[0], '--timeout', '0.2', *where)).stderr
+
+
 def test_sftp_get(sshd: Target, tmp_path: Path) -> None:
     content = os.urandom(300_000)
     (tmp_path / 'source').write_bytes(content)
@@ -222,6 +390,88 @@ def test_simple_keyed_server(keys: list[object], target_of: Callable[[int], Targ
         target = target_of(port)
         result = peers.ssh(target, 'sum', stdin=b'1\nx\n2.5\n').run()
         assert (result.stdout, result.stderr) == (b'3.5\n', "'x' is not a number\n")
+
+
+def test_callback_math_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('callback_math_server', *keys) as port:
+        target = target_of(port)
+        result = peers.ssh(target, options=['RequestTTY=no'], stdin=b'1\nx\n2.5\n\n-1').run()
+        assert (result.stdout, result.stderr) == (b'Numbers, one a line:\nTotal: 2.5\n', "'x' is not a number\n")
+        assert peers.ssh(target, 'command').run(check=False).status == 255
+        assert peers.ssh(target, options=['RequestTTY=force', 'EscapeChar=~'], stdin=b'4\r~B').run().status == 0
+
+
+async def test_math_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('math_server', *keys) as port:
+        target = target_of(port)
+        result = await peers.ssh(target, options=['RequestTTY=no'], stdin=b'1\nx\n2.5\n').run_async()
+        assert (result.stdout, result.stderr) == (b'Numbers, one a line:\nTotal: 3.5\n', "'x' is not a number\n")
+
+        async with (
+            ssh_fast.connect(**target.connect_options()) as conn,
+            conn.create_process(term_type='dumb') as process,
+        ):
+            seen = ''
+
+            async def until(text: str) -> None:
+                nonlocal seen
+                while text not in seen:
+                    seen += await asyncio.wait_for(process.stdout.read(1000), SECONDS)
+                seen = seen.partition(text)[2]
+
+            await until('one a line:')
+            process.stdin.write('5\n')
+            process.send_break(100)
+            await until('So far: 5')
+            process.change_terminal_size(90, 20)
+            await until('90 columns and 20 lines')
+            process.send_signal('INT')
+            await until('From the beginning:')
+            process.stdin.write('7\n')
+            process.send_break(100)
+            await until('So far: 7')
+            process.terminate()
+            await process.wait()
+            assert process.exit_signal and process.exit_signal[0] == 'TERM'
+
+
+def test_show_environment(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('show_environment', *keys) as port:
+        result = peers.ssh(target_of(port), options=['SetEnv=GREETING=hello']).run()
+        assert result.stdout == b"GREETING='hello'\n"
+
+
+def test_show_terminal(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('show_terminal', *keys) as port:
+        target = target_of(port)
+        result = peers.ssh(target, options=['RequestTTY=no']).run(check=False)
+        assert (result.status, result.stderr) == (1, 'You asked for no terminal\n')
+
+        with Terminal(peers.ssh(target, options=['RequestTTY=force']), 'vt220', (100, 30)) as terminal:
+            terminal.until("Terminal 'vt220': 100 columns, 30 lines")
+            terminal.resize(120, 40)
+            terminal.until('Now 120 columns, 40 lines')
+            terminal.resize(60, 10)
+            terminal.until('Now 60 columns, 10 lines')
+            terminal.write(b'\r~.')
+        assert terminal.status == 255
+
+
+def test_chat_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('chat_server', *keys) as port:
+        target = target_of(port)
+        with Conversation(peers.ssh(target, options=['RequestTTY=no'])) as first:
+            first.until('0 others are here')
+            second = Conversation(peers.ssh(target, options=['RequestTTY=no']))
+            with second:
+                second.until('1 others are here')
+                first.until(f'{target.user} comes')
+                second.write(b'hello \x1b[31mthere\n')
+                first.until(f'{target.user}: hello [31mthere\n')
+                second.write(None)
+            first.until(f'{target.user} goes')
+            first.write(None)
+        assert (first.status, second.status) == (0, 0)
 
 
 async def test_keyed_server_refuses_other_keys(
