@@ -223,9 +223,9 @@ class SSHServer:
     def validate_host_based_user(
         self, username: str, client_host: str, client_username: str
     ) -> bool | Awaitable[bool]:
-        """Return whether a user of a trusted client host may log in under this name."""
+        """Return whether a user of a trusted client host may log in under this name; by default, under its own."""
 
-        return False
+        return username == client_username
 
     def validate_gss_principal(
         self, username: str, user_principal: str, host_principal: str

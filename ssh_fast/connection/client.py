@@ -1,26 +1,34 @@
 """A client's connection: trust in the server, the login, and the sessions that are opened on it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from inspect import isawaitable
 from typing import Any, TypeVar, cast
 
 from ..channel.client_channel import Environment, SSHClientChannel, TerminalSize, prepare_environment
 from ..channel.mux import Mux
 from ..channel.session import SSHClientSession
 from ..constants import PIPE
-from ..errors import ServiceNotAvailable
+from ..errors import HostKeyNotVerifiable, ServiceNotAvailable
 from ..keys.key import SSHKey
+from ..keys.known_hosts_file import add_known_host
 from ..opening import opening
-from ..process.process import SSHClientProcess, SSHCompletedProcess, run_process
+from ..process.process import BUFSIZE, SSHClientProcess, open_client_redirections, run_process
+from ..process.results import SSHCompletedProcess
 from ..process.streams import SSHClientStreamSession, SSHReader, SSHWriter
+from ..process.subprocess import SSHSubprocessProtocol, SSHSubprocessTransport
 from ..sftp.client import SFTPClient
 from ..sftp.requests import SFTPClientSession
 from ..transport.options import TransportOptions
+from ..wire import Cursor
 from .callbacks import SSHClient
 from .client_login import ClientLogin
 from .connection import SSHConnection
+from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy, order_algorithms
 from .options import SSHClientConnectionOptions
+from .options_trust import known_hosts_file
 
 _USERAUTH = b'ssh-userauth'
 
@@ -29,6 +37,7 @@ _SFTP_MAX_PACKET = 128 * 1024
 
 Unset = tuple[()]
 T = TypeVar('T')
+P = TypeVar('P', bound=SSHClientProcess[Any])
 
 
 class SSHClientConnection(SSHConnection):
@@ -41,6 +50,8 @@ class SSHClientConnection(SSHConnection):
         self._owner: SSHClient = options.client_factory()
         self._host_key_policy: HostKeyPolicy
         self._host_key: SSHKey | None = None
+        self._known_as = '', 0
+        self._host_key_update: HostKeyUpdate | None = None
         self._login: ClientLogin | None = None
         self._stop_before_login = False
 
@@ -63,7 +74,16 @@ class SSHClientConnection(SSHConnection):
         addr = peer[0] if isinstance(peer, tuple) else ''
         port = options.port if options.host else peer[1] if isinstance(peer, tuple) else options.port
         name = options.host_key_alias or options.host or addr
-        self._host_key_policy = HostKeyPolicy(options.known_hosts, name, addr, port)
+        self._known_as = name, port
+        self._host_key_policy = HostKeyPolicy(
+            options.known_hosts,
+            name,
+            addr,
+            port,
+            revoked_keys=options.revoked_host_keys,
+            ca_signature_algs=options.ca_signature_algs,
+            accept_new=self._accept_new_host if options.strict_host_key_checking == 'accept-new' else None,
+        )
 
         return TransportOptions(
             version=options.client_version,
@@ -94,6 +114,59 @@ class SSHClientConnection(SSHConnection):
         """Return the server's host key, once it is trusted."""
 
         return self._host_key
+
+    def _accept_new_host(self, key: SSHKey) -> None:
+        """Trust a server at first sight, and write its key down: it is not trusted if that fails."""
+
+        path = known_hosts_file(self._options)
+
+        try:
+            add_known_host(path, *self._known_as, [key], self._options.hash_known_hosts)
+        except (OSError, ValueError) as exc:
+            raise HostKeyNotVerifiable(f'The key of a new host cannot be added to {path}: {exc}') from exc
+
+        self._logger.info('Added the key of a new host to %s: %s', path, key.get_fingerprint())
+
+    def global_request_received(
+        self, name: bytes, cursor: Cursor, want_reply: bool
+    ) -> bool | bytes | Awaitable[bool | bytes]:
+        """Take a server's list of host keys; the answer to other requests is the same as a server's."""
+
+        if name != HOST_KEYS or not self._wants_host_keys():
+            return super().global_request_received(name, cursor, want_reply)
+
+        assert self._host_key is not None
+
+        if self._host_key_update is None:
+            self._host_key_update = HostKeyUpdate(
+                self,
+                self._host_key_policy,
+                self._host_key,
+                self._ssh.session_id,
+                self._options.server_host_key_algs,
+            )
+
+        self._host_key_update.keys_received(cursor, self._require_mux())
+
+        return True
+
+    def _wants_host_keys(self) -> bool:
+        return self._options.update_host_keys or self._options.server_host_keys_handler is not None
+
+    def host_keys_changed(self, change: HostKeyChange) -> None:
+        """Tell the handler how the server's keys differ from those in known_hosts, and update the file if asked to."""
+
+        self.create_task(self._act_on_host_keys(change))
+
+    async def _act_on_host_keys(self, change: HostKeyChange) -> None:
+        options = self._options
+
+        if options.server_host_keys_handler and isawaitable(told := options.server_host_keys_handler(*change)):
+            await told
+
+        if options.update_host_keys and (change.added or change.removed or change.revoked):
+            update = partial(update_file, known_hosts_file(options), *self._known_as, change)
+            await self._loop.run_in_executor(None, update, options.hash_known_hosts, self._logger)
 
     # --- the login
 
@@ -242,28 +315,80 @@ class SSHClientConnection(SSHConnection):
         stdin: Any = PIPE,
         stdout: Any = PIPE,
         stderr: Any = PIPE,
-        bufsize: int = 8192,
+        bufsize: int = BUFSIZE,
         send_eof: bool = True,
         recv_eof: bool = True,
         **kwargs: Any,
     ) -> SSHClientProcess[Any]:
         """Start a process; the arguments are those of `create_session`, and where its streams lead.
 
-        Streams are PIPE or DEVNULL, `stderr` also STDOUT; `input` is the whole standard input.
+        Streams are redirected as `SSHClientProcess.redirect` does it; `input` is the whole standard input, whatever
+        `stdin` is. Files are opened before the process is started.
 
         Raises:
-          ValueError: a stream leads elsewhere
+          OSError: a file cannot be opened
+          TypeError, ValueError: an argument is nothing that a stream can be redirected to
         """
 
-        if not send_eof or not recv_eof:
-            raise ValueError('send_eof and recv_eof: nothing is redirected, so there is no end of file to keep back')
+        streams = (stdin, stdout, stderr, bufsize, send_eof, recv_eof)
 
-        _, process = await self.create_session(
-            lambda: SSHClientProcess(stdin, stdout, stderr, input), *args, **kwargs
-        )
-        assert isinstance(process, SSHClientProcess)
+        return await self._start_process(SSHClientProcess, streams, input, args, kwargs)
+
+    async def _start_process(
+        self,
+        factory: Callable[[], P],
+        streams: tuple[Any, Any, Any, int, bool, bool],
+        input: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> P:
+        stdin, *others = streams
+        opened = await open_client_redirections(stdin if input is None else PIPE, *others)
+
+        try:
+            _, session = await self.create_session(factory, *args, **kwargs)
+        except BaseException:
+            await opened.abandon()
+            raise
+
+        process = cast(P, session)
+
+        try:
+            await process.attach_redirections(opened)
+
+            if input is not None:
+                process.write_input(input)
+        except BaseException:
+            process.channel.abort()
+            raise
 
         return process
+
+    async def create_subprocess(
+        self,
+        protocol_factory: Callable[[], SSHSubprocessProtocol[Any]],
+        command: str | Unset | None = (),
+        bufsize: int = BUFSIZE,
+        input: Any = None,
+        stdin: Any = PIPE,
+        stdout: Any = PIPE,
+        stderr: Any = PIPE,
+        encoding: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[SSHSubprocessTransport[Any], SSHSubprocessProtocol[Any]]:
+        """Start a process as asyncio's `subprocess_exec` does: its output is given to a protocol, in bytes by default.
+
+        The other arguments are those of `create_process`.
+        """
+
+        streams = (stdin, stdout, stderr, bufsize, kwargs.pop('send_eof', True), kwargs.pop('recv_eof', True))
+        kwargs['encoding'] = encoding
+
+        transport = await self._start_process(
+            lambda: SSHSubprocessTransport(protocol_factory), streams, input, (command,), kwargs
+        )
+
+        return transport, transport.get_protocol()
 
     async def run(
         self, *args: Any, check: bool = False, timeout: float | None = None, **kwargs: Any

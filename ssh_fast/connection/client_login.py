@@ -10,7 +10,9 @@ from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_keypairs
 from ..logging import ContextLogger
 from ..userauth.client import ClientAuth
+from ..userauth.client_methods import HostCredential
 from .callbacks import SSHClient
+from .host_lookup import name_of
 from .options import SSHClientConnectionOptions
 
 T = TypeVar('T')
@@ -33,6 +35,9 @@ class LoginConnection(Protocol):
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
         """Put a question; received messages are held back until it is answered."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Look up what is known of the connection."""
 
     def login_succeeded(self) -> None:
         """The user is logged in."""
@@ -58,6 +63,8 @@ class ClientLogin:
         self._owner = owner
         self._options = options
         self._keys: deque[SSHKeyPair] | None = None
+        self._host_keys = deque(options.client_host_keys)
+        self._host_name = ''
         self._password_taken = False
         self._agent: SSHAgentClient | None = None
         self._auth = ClientAuth(
@@ -195,6 +202,28 @@ class ClientLogin:
             keys.extend(load_keypairs(requested))
 
         return keys.popleft() if keys else None
+
+    # --- the word of this host
+
+    def next_host_key(self) -> HostCredential | Awaitable[HostCredential | None] | None:
+        """Return the next key of this host, with the host's name and the user's."""
+
+        if not self._host_keys:
+            return None
+
+        if self._options.client_host:
+            self._host_name = self._options.client_host
+
+        return self._host_credential() if self._host_name else self._look_up_host()
+
+    async def _look_up_host(self) -> HostCredential | None:
+        self._host_name = await name_of(self._connection.get_extra_info('sockname'))
+
+        return self._host_credential() if self._host_name else None
+
+    def _host_credential(self) -> HostCredential:
+        # A full name ends in a dot, as OpenSSH sends it.
+        return self._host_keys.popleft(), self._host_name.rstrip('.') + '.', self._options.client_username
 
     # --- passwords and dialogues
 

@@ -1,11 +1,21 @@
-"""Whether a client trusts the host key that a server shows (known_hosts, and the owner's own word)."""
+"""Whether a client trusts the host key that a server shows: known_hosts, revocation lists, and the owner's own word."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from ..errors import HostKeyNotVerifiable, KeyImportError
+from ..keys.certificate import (
+    CERT_TYPE_HOST,
+    DEFAULT_CA_SIGNATURES,
+    SSHOpenSSHCertificate,
+    decode_certificate,
+    is_certificate_blob,
+)
+from ..keys.certificate_names import is_certificate_algorithm
 from ..keys.key import SSHKey, decode_public_key
 from ..keys.known_hosts import match_known_hosts
+from ..keys.revocation import RevokedKeys
+from ..transport.algorithms import available_algorithms
 
 
 class HostKeyOwner(Protocol):
@@ -14,60 +24,131 @@ class HostKeyOwner(Protocol):
     def validate_host_public_key(self, host: str, addr: str, port: int, key: SSHKey) -> bool:
         """Return whether a key that known_hosts does not list is trusted."""
 
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: SSHKey) -> bool:
+        """Return whether an authority that known_hosts does not list is trusted."""
+
 
 class HostKeyPolicy:
-    """The trusted and the revoked keys of one server; `known_hosts` None trusts every key.
+    """The trusted and the revoked keys of one server; `known_hosts` None trusts every key that is not revoked.
 
     The files are read when the policy is made: what they list decides which algorithms the client offers first.
+    `accept_new` is told of the key of a server of which nothing at all is known, and makes it a trusted one.
     """
 
-    def __init__(self, known_hosts: Any, host: str, addr: str, port: int) -> None:
+    def __init__(
+        self,
+        known_hosts: Any,
+        host: str,
+        addr: str,
+        port: int,
+        *,
+        revoked_keys: RevokedKeys | None = None,
+        ca_signature_algs: Collection[bytes] = DEFAULT_CA_SIGNATURES,
+        accept_new: Callable[[SSHKey], None] | None = None,
+    ) -> None:
         self._host = host
         self._addr = addr
         self._port = port
         self._check = known_hosts is not None
-        self._trusted: Sequence[SSHKey] = ()
-        self._revoked: Sequence[SSHKey] = ()
+        self._revoked_keys = revoked_keys
+        self._ca_signature_algs = ca_signature_algs
+        self._accept_new = accept_new
+        self._authorities: Sequence[SSHKey] = ()
+        self.trusted: Sequence[SSHKey] = ()
+        self.revoked: Sequence[SSHKey] = ()
 
         if self._check:
-            self._trusted, _, self._revoked = match_known_hosts(known_hosts, host, addr, port)[:3]
+            self.trusted, self._authorities, self.revoked = match_known_hosts(known_hosts, host, addr, port)[:3]
 
     @property
     def known_algorithms(self) -> tuple[bytes, ...]:
-        """The signature algorithms of the trusted keys: a server is asked for a key that can be verified."""
+        """The algorithms of trusted authorities and keys: a server is asked for a key that can be verified."""
 
-        return tuple(dict.fromkeys(algorithm for key in self._trusted for algorithm in key.sig_algorithms))
+        certified = filter(is_certificate_algorithm, available_algorithms('host_key')) if self._authorities else ()
+
+        return tuple(dict.fromkeys((*certified, *(name for key in self.trusted for name in key.sig_algorithms))))
 
     def verify(self, key_data: bytes, owner: HostKeyOwner) -> SSHKey:
         """Return the key if it is trusted; every doubt is a refusal.
 
+        A certificate by an authority that is not trusted counts for its key alone, as with OpenSSH.
+
         Raises:
-          HostKeyNotVerifiable: it is malformed, revoked, or not known
+          HostKeyNotVerifiable: it is malformed, revoked, or not known, or its certificate is not valid here
         """
 
         try:
-            key = decode_public_key(key_data)
+            cert = decode_certificate(key_data) if is_certificate_blob(key_data) else None
+            key = cert.key if cert else decode_public_key(key_data)
         except KeyImportError as exc:
             raise HostKeyNotVerifiable(f'Host key of {self._name} is not valid: {exc}') from exc
 
-        if any(key.public_data == revoked.public_data for revoked in self._revoked):
+        if self.is_revoked(key) or (cert and self._revoked_keys and self._revoked_keys.revokes(cert)):
             raise HostKeyNotVerifiable(f'Host key of {self._name} is revoked: {key.get_fingerprint()}')
 
-        if not self._check or any(key.public_data == trusted.public_data for trusted in self._trusted):
+        if not self._check:
+            return key
+
+        if cert and self._trusts_authority(cert, owner):
+            self._verify_certificate(cert)
+
+            return key
+
+        if includes(self.trusted, key):
             return key
 
         if owner.validate_host_public_key(self._host, self._addr, self._port, key) is True:
             return key
 
-        known = 'has another key than' if self._trusted else 'is not in'
+        if self._accept_new and not (self.trusted or self._authorities or self.revoked):
+            self._accept_new(key)
+            self.trusted = [key]
+
+            return key
+
+        known = 'has another key than' if self.trusted else 'is not in'
 
         raise HostKeyNotVerifiable(
             f'Host key is not trusted: {self._name} {known} known_hosts, it showed {key.get_fingerprint()}'
         )
 
+    def is_revoked(self, key: SSHKey) -> bool:
+        """Tell whether known_hosts or a revocation list revokes a key."""
+
+        return includes(self.revoked, key) or bool(self._revoked_keys and self._revoked_keys.revokes(key))
+
+    def _trusts_authority(self, cert: SSHOpenSSHCertificate, owner: HostKeyOwner) -> bool:
+        authority = cert.signing_key
+
+        if self.is_revoked(authority):
+            raise HostKeyNotVerifiable(
+                f'The authority of the host certificate of {self._name} is revoked: {authority.get_fingerprint()}'
+            )
+
+        return includes(self._authorities, authority) or (
+            owner.validate_host_ca_key(self._host, self._addr, self._port, authority) is True
+        )
+
+    def _verify_certificate(self, cert: SSHOpenSSHCertificate) -> None:
+        try:
+            cert.check(CERT_TYPE_HOST, self._ca_signature_algs)
+        except ValueError as exc:
+            raise HostKeyNotVerifiable(f'Host certificate of {self._name} is refused: {exc}') from None
+
+        if not cert.names(self._host):
+            raise HostKeyNotVerifiable(
+                f'Host certificate of {self._name} is refused: it is not made out to this host'
+            )
+
     @property
     def _name(self) -> str:
         return self._host if self._port == 22 else f'[{self._host}]:{self._port}'
+
+
+def includes(keys: Sequence[SSHKey], key: SSHKey) -> bool:
+    """Tell whether keys, of which some may be private ones, include a key."""
+
+    return any(listed.public_data == key.public_data for listed in keys)
 
 
 def order_algorithms(offered: Sequence[bytes], known: Sequence[bytes], explicit: bool) -> tuple[bytes, ...]:
@@ -84,5 +165,3 @@ def order_algorithms(offered: Sequence[bytes], known: Sequence[bytes], explicit:
     first = [name for name in offered if name in known]
 
     return (*first, *(name for name in offered if name not in first))
-
-

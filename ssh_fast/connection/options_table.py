@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
 from ..channel.mux import DEFAULT_MAX_SESSIONS
 from ..constants import DEFAULT_PORT
+from ..keys.certificate import DEFAULT_CA_SIGNATURES
 from ..userauth.messages import DEFAULT_METHODS
 from ..userauth.server_policy import MAX_FAILURES
 from . import options_prepare as prepare
@@ -24,6 +25,7 @@ class Option(NamedTuple):
 
 
 COMMON: dict[str, Option] = {
+    'config': Option(prepare.config_paths),
     'host': Option(prepare.host, ''),
     'port': Option(prepare.port, DEFAULT_PORT),
     'family': Option(prepare.family, 0),
@@ -35,7 +37,7 @@ COMMON: dict[str, Option] = {
     'mac_algs': Option(prepare.algorithms('mac')),
     'compression_algs': Option(prepare.algorithms('compression')),
     'signature_algs': Option(prepare.algorithms('signature')),
-    'ca_signature_algs': Option(trust.ca_signature_algs),
+    'ca_signature_algs': Option(trust.ca_signature_algs, DEFAULT_CA_SIGNATURES),
     'host_based_auth': Option(prepare.boolean, True),
     'public_key_auth': Option(prepare.boolean, True),
     'kbdint_auth': Option(prepare.boolean, True),
@@ -57,6 +59,12 @@ COMMON: dict[str, Option] = {
 CLIENT: dict[str, Option] = {
     **COMMON,
     'client_factory': Option(prepare.function, SSHClient),
+    'proxy_command': Option(prepare.proxy_command),
+    'canonicalize_hostname': Option(prepare.canonicalize, False),
+    'canonical_domains': Option(prepare.domains, ()),
+    'canonicalize_fallback_local': Option(prepare.boolean, True),
+    'canonicalize_max_dots': Option(prepare.integer(0), 1),
+    'canonicalize_permitted_cnames': Option(prepare.permitted_cnames, ()),
     'client_version': Option(prepare.version, _DEFAULT_VERSION),
     'known_hosts': Option(trust.known_hosts),
     'host_key_alias': Option(prepare.optional_host),
@@ -126,17 +134,9 @@ _NONE: tuple[object, ...] = (None,)
 UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
     'loop': _NONE,
     'last_config': _NONE,
-    'config': (None, []),
     'reload': (False,),
     'canonical': (False,),
     'final': (False,),
-    'tunnel': (None, ''),
-    'proxy_command': (None, '', []),
-    'canonicalize_hostname': (False,),
-    'canonical_domains': ([],),
-    'canonicalize_fallback_local': (True,),
-    'canonicalize_max_dots': (1,),
-    'canonicalize_permitted_cnames': ([],),
     'x509_trusted_certs': (None, []),
     'x509_trusted_cert_paths': (None, []),
     'gss_host': _NONE,
@@ -150,6 +150,7 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
 
 UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
+    'tunnel': (None, ''),
     'x509_purposes': (None, 'secureShellServer'),
     'gss_delegate_creds': _OFF,
     'pkcs11_provider': _NONE,
@@ -160,6 +161,13 @@ UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
 
 UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
+    'tunnel': (None, ''),
+    'proxy_command': (None, '', []),
+    'canonicalize_hostname': (False,),
+    'canonical_domains': ([],),
+    'canonicalize_fallback_local': (True,),
+    'canonicalize_max_dots': (1,),
+    'canonicalize_permitted_cnames': ([],),
     'x509_purposes': (None, 'secureShellClient'),
     'accept_addr': ('',),
     'accept_port': (0,),

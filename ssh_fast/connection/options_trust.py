@@ -1,13 +1,19 @@
 """What options about keys and trust become: keys, certificates, known hosts, authorized keys, by value or by file."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
+from ..keys.certificate import DEFAULT_CA_SIGNATURES, SSHCertificate
+from ..keys.certificate_files import load_certificates
 from ..keys.key import SSHKey
 from ..keys.known_hosts import SSHKnownHosts, import_known_hosts, read_known_hosts
 from ..keys.load import load_public_keys
+from ..keys.principals import SSHAuthorizedPrincipals, read_authorized_principals
+from ..keys.revocation import RevokedKeys, load_revoked_keys
+from ..transport.algorithms import select_algorithms
 
 # Where the systems that package OpenSSH put it
 _KEYSIGN_PATHS = (
@@ -27,15 +33,15 @@ def keys(name: str, value: Any) -> Any:
     return value
 
 
-def certificates(name: str, value: Any) -> tuple[Any, ...]:
+def certificates(name: str, value: Any) -> tuple[SSHCertificate, ...]:
     """Take certificates, their data or their files, one or a list; None stands for none."""
 
     items = () if value is None else value if isinstance(value, list | tuple) else (value,)
 
-    if not all(isinstance(item, bytes | str | PurePath) or hasattr(item, 'public_data') for item in items):
+    if not all(isinstance(item, bytes | str | PurePath | SSHCertificate) for item in items):
         raise ValueError(f'{name}: expected certificates, their data or their files, got {value!r}')
 
-    return tuple(key_paths(item) for item in items)
+    return tuple(load_certificates([key_paths(item) for item in items]))
 
 
 def keysign(name: str, value: Any) -> Path | None:
@@ -108,18 +114,31 @@ def default_known_hosts() -> list[Path]:
     return [path for path in paths if os.access(path, os.R_OK)]
 
 
+def known_hosts_file(options: Any) -> Path:
+    """Return the file that new keys of hosts are written to: the first that `known_hosts` names, or else the user's.
+
+    Raises:
+      ValueError: known_hosts names no file
+    """
+
+    if not options.is_set('known_hosts'):
+        return Path(_KNOWN_HOSTS_FILES[0]).expanduser()
+
+    files = options.known_hosts
+
+    if not isinstance(files, list) or not files or not isinstance(files[0], Path):
+        raise ValueError('known_hosts: expected a file to which the keys of hosts can be written')
+
+    return files[0]
+
+
 def authorized_keys(name: str, value: Any) -> SSHAuthorizedKeys | None:
     """Take authorized keys, or a path or a list of paths to read them from, or None."""
 
     if value is None or isinstance(value, SSHAuthorizedKeys):
         return value
 
-    paths = [value] if isinstance(value, str | PurePath) else value
-
-    if not isinstance(paths, list | tuple) or not all(isinstance(item, str | PurePath) for item in paths):
-        raise ValueError(f'{name}: expected a path, a list of paths, SSHAuthorizedKeys or None, got {value!r}')
-
-    return read_authorized_keys([Path(item).expanduser() for item in paths])
+    return read_authorized_keys(_paths(name, value))
 
 
 def agent_identities(name: str, value: Any) -> tuple[bytes, ...] | None:
@@ -136,10 +155,13 @@ def agent_identities(name: str, value: Any) -> tuple[bytes, ...] | None:
     return tuple(key.public_data for key in load_public_keys([key_paths(item) for item in items]))
 
 
-def ca_signature_algs(name: str, value: Any) -> Any:
+def ca_signature_algs(name: str, value: Any) -> tuple[bytes, ...]:
     """Take the signature algorithms that certificate authorities may use."""
 
-    return value
+    if not value or not isinstance(value, str | list | tuple):
+        raise ValueError(f'{name}: expected a list of algorithm names or one string, got {value!r}')
+
+    return select_algorithms('signature', value, name, DEFAULT_CA_SIGNATURES)
 
 
 def ca_keys(name: str, value: Any) -> tuple[SSHKey, ...]:
@@ -162,13 +184,35 @@ def ca_keys(name: str, value: Any) -> tuple[SSHKey, ...]:
     return tuple(keys)
 
 
-def principals(name: str, value: Any) -> Any:
-    """Take the principals of certificates that may log in."""
+def principals(
+    name: str, value: Any
+) -> SSHAuthorizedPrincipals | Callable[[str], SSHAuthorizedPrincipals | None] | None:
+    """Take principals that may log in: what was read, files to read, a callable of a user name, or None."""
 
-    return value
+    if value is None or callable(value) or isinstance(value, SSHAuthorizedPrincipals):
+        checked: SSHAuthorizedPrincipals | Callable[[str], SSHAuthorizedPrincipals | None] | None = value
+
+        return checked
+
+    return read_authorized_principals(_paths(name, value))
 
 
-def revoked_keys(name: str, value: Any) -> Any:
-    """Take revoked keys: files of keys or KRLs, or what was read from them."""
+def revoked_keys(name: str, value: Any) -> RevokedKeys | None:
+    """Take revoked keys: what was read, files of keys or KRLs to read, their data, or None."""
 
-    return value
+    if value is None or isinstance(value, bytes | RevokedKeys):
+        return None if value is None else load_revoked_keys(value)
+
+    paths = _paths(name, value)
+
+    # The parse of a single file is remembered.
+    return load_revoked_keys(paths[0] if len(paths) == 1 else paths)
+
+
+def _paths(name: str, value: Any) -> list[Path]:
+    paths = [value] if isinstance(value, str | PurePath) else value
+
+    if not isinstance(paths, list | tuple) or not all(isinstance(item, str | PurePath) for item in paths):
+        raise ValueError(f'{name}: expected a path or a list of paths, got {value!r}')
+
+    return [Path(item).expanduser() for item in paths]

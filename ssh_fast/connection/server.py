@@ -1,17 +1,18 @@
 """A server's connection: its login, and what each session of a client becomes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, cast
 
 from ..channel.channel import SSHChannel
 from ..channel.mux import Mux
-from ..channel.server_channel import SSHServerChannel
+from ..channel.server_channel import LineEditing, SSHServerChannel
 from ..channel.session import SSHServerSession
 from ..constants import DEFAULT_LANG, OPEN_ADMINISTRATIVELY_PROHIBITED
 from ..errors import ChannelOpenError, ServiceNotAvailable
 from ..keys.keypair import SSHKeyPair
+from ..keys.permissions import Permissions
 from ..process.process import SSHServerProcess
 from ..process.streams import SSHServerStreamSession
 from ..sftp.server import SFTPServer
@@ -20,6 +21,7 @@ from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .callbacks import SSHServer
 from .connection import SSHConnection
+from .host_key_update import HOST_KEYS, PROVE_HOST_KEYS, encode_host_keys, prove_host_keys
 from .options import SSHServerConnectionOptions
 from .server_login import ServerLogin
 
@@ -49,7 +51,7 @@ class SSHServerConnection(SSHConnection):
         self._acceptor = acceptor
         self._error_handler = error_handler
         self._login: ServerLogin | None = None
-        self._key_options: Mapping[str, Any] = {}
+        self._permissions = Permissions()
 
     @property
     def owner(self) -> SSHServer:
@@ -77,7 +79,7 @@ class SSHServerConnection(SSHConnection):
 
         algorithm = self._ssh.algorithms.host_key
 
-        return next((key for key in self._options.server_host_keys if algorithm in key.sig_algorithms), None)
+        return next((key for key in self._options.server_host_keys if algorithm in key.host_key_algorithms), None)
 
     # --- the login
 
@@ -108,9 +110,30 @@ class SSHServerConnection(SSHConnection):
 
         self._ssh.authentication_complete()
         self._extra['username'] = username
-        self._key_options = cast(ServerLogin, self._login).key_options()
+        self._permissions = cast(ServerLogin, self._login).permissions()
         self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions))
+
+        if self._options.send_server_host_keys:
+            self.send_server_host_keys()
+
         self.ask(self._owner.auth_completed, self._accept)
+
+    def send_server_host_keys(self) -> None:
+        """Tell the client all of this server's keys, so that it can learn new ones before the old ones go."""
+
+        self._require_mux().send_global_request(HOST_KEYS, *encode_host_keys(self._options.server_host_keys))
+
+    def global_request_received(
+        self, name: bytes, cursor: Cursor, want_reply: bool
+    ) -> bool | bytes | Awaitable[bool | bytes]:
+        """Prove to a client that this server holds the keys that it told of; refuse other requests."""
+
+        if name != PROVE_HOST_KEYS or not want_reply:
+            return super().global_request_received(name, cursor, want_reply)
+
+        return prove_host_keys(
+            self._options.server_host_keys, cursor, self._ssh.session_id, self._ssh.algorithms.host_key
+        )
 
     def _accept(self, _: None) -> None:
         if self._acceptor and isawaitable(accepted := self._acceptor(self)):
@@ -140,15 +163,34 @@ class SSHServerConnection(SSHConnection):
 
         self._login.set_authorized_keys(authorized_keys)
 
+    @property
+    def permissions(self) -> Permissions:
+        """What the client's keys and certificates let it do: to be asked before anything is granted."""
+
+        return self._permissions
+
     def get_key_option(self, option: str, default: Any = None) -> Any:
         """Return an option that authorized_keys puts on the key that the client logged in with."""
 
-        return self._key_options.get(option, default)
+        return self._permissions.key_option(option, default)
 
     def check_key_permission(self, permission: str) -> bool:
-        """Return whether the key leaves a permission: pty, agent-forwarding, port-forwarding, X11-forwarding."""
+        """Return whether the key leaves a permission.
 
-        return not self._key_options.get(f'no-{permission}', False)
+        It is one of pty, agent-forwarding, port-forwarding, X11-forwarding and user-rc.
+        """
+
+        return self._permissions.key_allows(permission)
+
+    def get_certificate_option(self, option: str, default: Any = None) -> Any:
+        """Return an option of the certificate that the client logged in with, such as force-command."""
+
+        return self._permissions.certificate_option(option, default)
+
+    def check_certificate_permission(self, permission: str) -> bool:
+        """Return whether the certificate gives a permission, one of those of `check_key_permission`."""
+
+        return self._permissions.certificate_allows(permission)
 
     # --- the owner's calls
 
@@ -180,18 +222,33 @@ class SSHServerConnection(SSHConnection):
             return cast('SSHChannel[Any]', super().channel_open_requested(channel_type, cursor))
 
         cursor.check_end()
-        answer = self._owner.session_requested()
 
-        if answer is False:
+        return self._session_answered(self._owner.session_requested(), None)
+
+    def _session_answered(
+        self, answer: Any, chan: SSHServerChannel[Any] | None
+    ) -> SSHChannel[Any] | Awaitable[SSHChannel[Any]]:
+        """Make the channel of an answer: a session, a handler for streams, what has to be awaited for one of these.
+
+        The answer may also be a tuple of a channel and one of these; False is what the options say.
+        """
+
+        if isinstance(answer, tuple):
+            chan, answer = answer
+        elif answer is False and not chan:
             answer = self._default_session()
 
         if isawaitable(answer):
-            return self._await_session(answer)
+            return self._await_session(answer, chan)
 
-        return self._make_channel(answer)
+        return self._make_channel(answer, chan)
 
-    async def _await_session(self, answer: Awaitable[Any]) -> SSHChannel[Any]:
-        return self._make_channel(await answer)
+    async def _await_session(
+        self, awaitable: Awaitable[Any], chan: SSHServerChannel[Any] | None
+    ) -> SSHChannel[Any]:
+        answer = self._session_answered(await awaitable, chan)
+
+        return await answer if isawaitable(answer) else answer
 
     def _default_session(self) -> Any:
         options = self._options
@@ -204,14 +261,7 @@ class SSHServerConnection(SSHConnection):
 
         return False
 
-    def _make_channel(self, answer: Any) -> SSHChannel[Any]:
-        """Make the channel of an answer: a session, a handler for streams, or a channel made for one of these."""
-
-        chan: SSHServerChannel[Any] | None = None
-
-        if isinstance(answer, tuple):
-            chan, answer = answer
-
+    def _make_channel(self, answer: Any, chan: SSHServerChannel[Any] | None) -> SSHChannel[Any]:
         if answer is False or answer is None:
             raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'Session refused')
 
@@ -240,6 +290,7 @@ class SSHServerConnection(SSHConnection):
         options = self._options
         sftp = self._sftp_session if options.sftp_factory else None
         max_packet = max_pktsize or options.max_pktsize
+        line_editing = LineEditing(options.line_echo, options.line_history, options.max_line_length)
 
         return SSHServerChannel(
             self._require_mux(),
@@ -249,10 +300,11 @@ class SSHServerConnection(SSHConnection):
             window or options.window,
             max(max_packet, _SFTP_MAX_PACKET) if sftp else max_packet,
             options.max_window,
-            allow_pty=options.allow_pty and self.check_key_permission('pty'),
+            allow_pty=options.allow_pty and self._permissions.pty,
+            line_editing=line_editing if options.line_editor else None,
             subsystems={'sftp': sftp} if sftp else None,
-            forced_command=self.get_key_option('command'),
-            environment=self.get_key_option('environment'),
+            forced_command=self._permissions.command,
+            environment=self._permissions.environment,
         )
 
     def _sftp_session(self, chan: SSHServerChannel[Any]) -> SSHServerSession[Any]:

@@ -1,16 +1,20 @@
 """What a server decides while a client logs in: authorized keys first, then the owner's word."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import PermissionDenied
 from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
+from ..keys.certificate import SSHCertificate
 from ..keys.key import SSHKey
+from ..keys.permissions import Grant, Permissions
 from ..logging import ContextLogger
 from ..userauth.server import ServerAuth
 from ..userauth.server_policy import AuthPolicy
 from .callbacks import SSHServer
+from .client_trust import ClientTrust
+from .host_lookup import name_of
 from .options import SSHServerConnectionOptions
 
 T = TypeVar('T')
@@ -42,7 +46,7 @@ class LoginConnection(Protocol):
 
 
 class ServerLogin:
-    """Answers the questions of a `ServerAuth`, and keeps the options of the key that let the client in."""
+    """Answers the questions of a `ServerAuth`, and keeps the options of the keys that let the client in."""
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class ServerLogin:
         self._owner = owner
         self._options = options
         self._authorized_keys = options.authorized_client_keys
-        self._key_options: dict[bytes, Mapping[str, Any]] = {}
+        self._trust = ClientTrust(owner, options, connection.logger)
+        self._client_name = ''
+        self._grants: dict[bytes, Grant] = {}
         self._auth = ServerAuth(
             self,
             session_id,
@@ -98,21 +104,19 @@ class ServerLogin:
         else:
             self._authorized_keys = read_authorized_keys(authorized_keys)
 
-    def key_options(self) -> Mapping[str, Any]:
-        """Return the options that authorized_keys put on the proven keys when it admitted them.
+    def permissions(self) -> Permissions:
+        """Return what the proven keys let the client do, as the options were that admitted them.
 
         Raises:
           PermissionDenied: several keys were proven, and their options contradict each other
         """
 
-        merged: dict[str, Any] = {}
+        proven = (self._grants.get(credential.public_data) for credential in self._auth.accepted_credentials)
 
-        for key in self._auth.accepted_keys:
-            for name, value in self._key_options.get(key.public_data, {}).items():
-                if merged.setdefault(name, value) != value:
-                    raise PermissionDenied(f'The keys of this login have different values of the option {name}')
-
-        return merged
+        try:
+            return Permissions(grant for grant in proven if grant is not None)
+        except ValueError as exc:
+            raise PermissionDenied(str(exc)) from None
 
     # --- what the login tells
 
@@ -143,15 +147,18 @@ class ServerLogin:
 
         needed = self._owner.begin_auth(username)
 
-        if isawaitable(needed):
+        if self._options.rdns_lookup or isawaitable(needed):
             return self._begun(needed)
 
         self._send_configured_banner()
 
         return needed
 
-    async def _begun(self, needed: Awaitable[bool]) -> bool:
-        answer = await needed
+    async def _begun(self, needed: bool | Awaitable[bool]) -> bool:
+        if self._options.rdns_lookup:
+            self._client_name = await name_of(self._connection.get_extra_info('peername'))
+
+        answer = await needed if isawaitable(needed) else needed
         self._send_configured_banner()
 
         return answer
@@ -161,32 +168,81 @@ class ServerLogin:
             self.send_banner(self._options.banner, 'en-US')
 
     def public_key_auth_supported(self) -> bool:
-        """Return whether keys are offered: there are authorized keys, or the owner decides about keys."""
+        """Return whether keys are offered: there are authorized keys or authorities, or the owner decides."""
 
         return self._options.public_key_auth and (
-            self._authorized_keys is not None or self._owner.public_key_auth_supported()
+            self._authorized_keys is not None
+            or bool(self._options.trusted_user_ca_keys)
+            or self._owner.public_key_auth_supported()
         )
 
     def validate_public_key(self, username: str, key: SSHKey) -> bool | Awaitable[bool]:
         """Look the key up, or ask the owner."""
 
-        options = self._match(key)
+        return self._judge(key, self._trust.judge_key(username, key, self._authorized_keys, *self._client))
 
-        if options is not None:
-            # Kept: what admits the key restricts it, even if the line expires or the list changes meanwhile.
-            self._key_options[key.public_data] = options
-            return True
+    def validate_certificate(self, username: str, cert: SSHCertificate) -> bool | Awaitable[bool]:
+        """Look the certificate's authority up, or ask the owner."""
 
-        return self._owner.public_key_auth_supported() and self._owner.validate_public_key(username, key)
+        return self._judge(cert, self._trust.judge_certificate(username, cert, self._authorized_keys, *self._client))
 
-    def _match(self, key: SSHKey) -> Mapping[str, Any] | None:
-        if self._authorized_keys is None:
-            return None
+    def _judge(
+        self, credential: SSHKey | SSHCertificate, judged: Grant | Awaitable[Grant | None] | None
+    ) -> bool | Awaitable[bool]:
+        if isawaitable(judged):
+            return self._await_judgement(credential, judged)
+
+        if judged is None:
+            return False
+
+        # Kept: what admits the key restricts it, even if the line expires or the list changes meanwhile.
+        self._grants[credential.public_data] = judged
+
+        return True
+
+    async def _await_judgement(
+        self, credential: SSHKey | SSHCertificate, judged: Awaitable[Grant | None]
+    ) -> bool:
+        return cast(bool, self._judge(credential, await judged))
+
+    def demands_on_signature(self, credential: SSHKey | SSHCertificate) -> tuple[bool, bool]:
+        """Return whether the options of the credential want a FIDO key touched, and its user verified."""
+
+        grant = self._grants[credential.public_data]
+
+        return grant.touch_required, grant.verify_required
+
+    @property
+    def _client(self) -> tuple[str, str]:
+        """The client's name, which is its address unless names are looked up, and its address."""
 
         peer = self._connection.get_extra_info('peername')
-        addr = peer[0] if isinstance(peer, tuple) else ''
+        addr = str(peer[0]) if isinstance(peer, tuple) else ''
 
-        return self._authorized_keys.validate(key, addr, addr)
+        return self._client_name or addr, addr
+
+    def host_based_auth_supported(self) -> bool:
+        """Return whether the word of the client's host is taken."""
+
+        return self._options.host_based_auth and (
+            self._options.known_client_hosts is not None or self._owner.host_based_auth_supported()
+        )
+
+    async def validate_host_based(
+        self, username: str, credential: SSHKey | SSHCertificate, client_host: str, client_username: str
+    ) -> bool:
+        """Find out which host this is and whether it is trusted, then ask the owner about its user."""
+
+        peer = self._connection.get_extra_info('peername')
+        name = client_host.rstrip('.').lower() if self._options.trust_client_host else await name_of(peer)
+        addr, port = (str(peer[0]), peer[1]) if isinstance(peer, tuple) else ('', 0)
+
+        if not name or not self._trust.trusts_host(credential, name, addr, port):
+            return False
+
+        valid = self._owner.validate_host_based_user(username, name, client_username)
+
+        return (await valid if isawaitable(valid) else valid) is True
 
     def password_auth_supported(self) -> bool:
         """Return whether passwords are offered."""

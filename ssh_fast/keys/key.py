@@ -6,7 +6,8 @@ A key type is a subclass that registers its algorithm names. It knows three thin
 
 import copy
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
@@ -317,6 +318,77 @@ class SSHKey:
         """Append the public key, as `export_public_key` makes it, to a file."""
 
         write_file(filename, self.export_public_key(*args, **kwargs), os.O_APPEND, 0o644)
+
+    # --- certificates
+
+    def generate_user_certificate(
+        self,
+        user_key: 'SSHKey',
+        key_id: str,
+        version: int = 1,
+        serial: int = 0,
+        principals: str | Sequence[str] = (),
+        valid_after: int | float | datetime | str = 0,
+        valid_before: int | float | datetime | str = 0xffffffffffffffff,
+        force_command: str | None = None,
+        source_address: Sequence[str] | None = None,
+        permit_x11_forwarding: bool = True,
+        permit_agent_forwarding: bool = True,
+        permit_port_forwarding: bool = True,
+        permit_pty: bool = True,
+        permit_user_rc: bool = True,
+        touch_required: bool = True,
+        sig_alg: str | tuple[()] = (),
+        comment: bytes | str | tuple[()] | None = (),
+    ) -> Any:
+        """Sign a user's key with this key, an authority's, and return the `SSHOpenSSHCertificate`.
+
+        Times are seconds since 1970, datetimes, 'now', local dates YYYYMMDD[HHMM[SS]] (with a Z behind: in UTC), or
+        from now as in '1w2d' and '-1h'. Without `principals` the certificate is made out to nobody.
+        """
+
+        from .certificate_issue import issue_user_certificate
+
+        return issue_user_certificate(
+            self,
+            user_key,
+            key_id,
+            version,
+            serial,
+            principals,
+            valid_after,
+            valid_before,
+            force_command,
+            source_address,
+            permit_x11_forwarding,
+            permit_agent_forwarding,
+            permit_port_forwarding,
+            permit_pty,
+            permit_user_rc,
+            touch_required,
+            sig_alg,
+            comment,
+        )
+
+    def generate_host_certificate(
+        self,
+        host_key: 'SSHKey',
+        key_id: str,
+        version: int = 1,
+        serial: int = 0,
+        principals: str | Sequence[str] = (),
+        valid_after: int | float | datetime | str = 0,
+        valid_before: int | float | datetime | str = 0xffffffffffffffff,
+        sig_alg: str | tuple[()] = (),
+        comment: bytes | str | tuple[()] | None = (),
+    ) -> Any:
+        """Sign a host's key with this key, an authority's; `principals` are the host's names, patterns included."""
+
+        from .certificate_issue import issue_host_certificate
+
+        return issue_host_certificate(
+            self, host_key, key_id, version, serial, principals, valid_after, valid_before, sig_alg, comment
+        )
 
     def _check_private(self) -> None:
         if not self.is_private:

@@ -23,9 +23,9 @@ from .openssh_format import decode_base64
 from .patterns import HostPatternList, canonical_address
 
 # 64 MiB: far above the largest files in use (some hundred thousand hosts)
-_MAX_FILE_SIZE = 64 << 20
+MAX_FILE_SIZE = 64 << 20
 
-_HASH_PREFIX = '|1|'
+HASH_PREFIX = '|1|'
 _SHA1_SIZE = 20
 _MARKERS = ('@cert-authority', '@revoked')
 
@@ -126,7 +126,7 @@ class SSHKnownHosts:
         entries = self._match(host, addr)
 
         if port is not None and port != DEFAULT_PORT:
-            with_port = self._match(*(f'[{name}]:{port}' if name else '' for name in (host, addr)))
+            with_port = self._match(*(host_name(name, port) if name else '' for name in (host, addr)))
 
             if with_port:
                 entries = with_port + [entry for entry in entries if entry.marker == '@revoked']
@@ -186,8 +186,8 @@ class SSHKnownHosts:
     def _index(self, names: str, entry: _Entry) -> None:
         """File a line under its names, as a hash, or as patterns."""
 
-        if names.startswith(_HASH_PREFIX):
-            self._hashed.append((*_decode_hash(names), entry))
+        if names.startswith(HASH_PREFIX):
+            self._hashed.append((*decode_hash(names), entry))
         elif any(char in names for char in '*?!/'):
             self._patterns.append((HostPatternList(names), entry))
         else:
@@ -198,6 +198,14 @@ class SSHKnownHosts:
 
             for name in parts:
                 self._exact.setdefault(_canonical(name), []).append(entry)
+
+
+def host_name(host: str, port: int) -> str:
+    """Write a host as known_hosts names it: in lower case, as [host]:port if the port is not 22."""
+
+    name = canonical_address(host.lower())
+
+    return name if port == DEFAULT_PORT else f'[{name}]:{port}'
 
 
 def _canonical(name: str) -> str:
@@ -211,11 +219,11 @@ def _canonical(name: str) -> str:
     return canonical_address(name)
 
 
-def _decode_hash(text: str) -> tuple[bytes, bytes]:
+def decode_hash(text: str) -> tuple[bytes, bytes]:
     """Decode |1|salt|hash: the HMAC-SHA1 of a host name, keyed with the salt."""
 
     try:
-        salt, digest = (base64.b64decode(part, validate=True) for part in text[len(_HASH_PREFIX) :].split('|'))
+        salt, digest = (base64.b64decode(part, validate=True) for part in text[len(HASH_PREFIX) :].split('|'))
     except (binascii.Error, ValueError):
         raise ValueError('Expected a hashed host name of the form |1|salt|hash') from None
 
@@ -258,7 +266,7 @@ def read_known_hosts(filelist: _Path | Sequence[_Path]) -> SSHKnownHosts:
 
 
 def _read(path: str) -> tuple[str, str, os.stat_result]:
-    data, status = read_bounded(path, _MAX_FILE_SIZE)
+    data, status = read_bounded(path, MAX_FILE_SIZE)
 
     return data.decode(errors='surrogateescape'), path, status
 

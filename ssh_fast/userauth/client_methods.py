@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import ClassVar, Protocol, TypeVar
 
 from ..errors import ProtocolError
+from ..keys.certificate_names import certificate_algorithm, is_certificate_algorithm
 from ..keys.keypair import SSHKeyPair
 from ..wire import Cursor, encode_boolean, encode_string
 from .messages import (
+    HOST_BASED,
     KEYBOARD_INTERACTIVE,
     MAX_KBDINT_ROUNDS,
     MAX_PASSWORD,
@@ -36,6 +38,10 @@ MAX_KEYS = 100
 MAX_KBDINT_FAILURES = 3
 
 MAX_PASSWORD_CHANGES = 6
+
+
+# A key pair of the client's host, the host's name, and the user's name there
+HostCredential = tuple[SSHKeyPair, str, str]
 
 
 class ClientAuthHost(Protocol):
@@ -67,6 +73,9 @@ class ClientAuthHost(Protocol):
 
     def next_public_key(self) -> SSHKeyPair | Awaitable[SSHKeyPair | None] | None:
         """Return a key that was not returned before, or None."""
+
+    def next_host_key(self) -> HostCredential | Awaitable[HostCredential | None] | None:
+        """Return a key of this host that was not returned before, its name and the user's name on it, or None."""
 
     def next_password(self) -> str | Awaitable[str | None] | None:
         """Return a password that was not returned before, or None."""
@@ -173,40 +182,20 @@ class PublicKey(ClientMethod):
             return
 
         self._keys += 1
-        algorithm = self._choose_algorithm(keypair)
+        chosen = choose_algorithm(self._owner, keypair)
 
-        if algorithm is None:
+        if chosen is None:
             self._owner.note(f'no signature algorithm in common for {_describe(keypair)}')
             self.begin()
             return
 
-        # A key pair is shared by connections whose servers want different algorithms.
-        self._keypair = copy.copy(keypair)
-        self._keypair.set_sig_algorithm(algorithm)
+        self._keypair, algorithm = chosen
 
         if self._owner.sign_at_once and self._keys == 1:
             self._sign(algorithm)
         else:
             self._queried = (algorithm, keypair.public_data)
             self._owner.send_and_wait(self._encode(algorithm, signed=False), trivial=True)
-
-    def _choose_algorithm(self, keypair: SSHKeyPair) -> bytes | None:
-        """Choose by our order among what server-sig-algs names (RFC 8308 section 3.1).
-
-        A key with a single algorithm is tried even if the list leaves it out: some servers list RSA only.
-        """
-
-        ours = [
-            alg
-            for alg in keypair.sig_algorithms
-            if self._owner.signature_algs is None or alg in self._owner.signature_algs
-        ]
-        theirs = self._owner.peer_sig_algs
-
-        if theirs is None or len(keypair.sig_algorithms) == 1:
-            return ours[0] if ours else None
-
-        return next((alg for alg in ours if alg in theirs), None)
 
     def _encode(self, algorithm: bytes, *, signed: bool) -> bytes:
         assert self._keypair is not None
@@ -248,6 +237,77 @@ class PublicKey(ClientMethod):
         self._owner.ask(lambda: keypair.sign(data), signed, failed)
 
     handlers = {MSG_USERAUTH_PK_OK: _pk_ok_received}
+
+
+class HostBased(ClientMethod):
+    """The word of the client's host: its key signs for the user's name there (RFC 4252 section 9)."""
+
+    name = HOST_BASED
+
+    def __init__(self, owner: AttemptOwner) -> None:
+        super().__init__(owner)
+        self._keys = 0
+
+    def begin(self) -> None:
+        """Sign with the host's next key."""
+
+        if self._keys >= MAX_KEYS:
+            self._owner.method_exhausted(self)
+        else:
+            self._owner.ask(self._owner.host.next_host_key, self._key_chosen)
+
+    def _key_chosen(self, credential: HostCredential | None) -> None:
+        if credential is None:
+            self._owner.method_exhausted(self)
+            return
+
+        self._keys += 1
+        keypair, client_host, client_username = credential
+        chosen = choose_algorithm(self._owner, keypair)
+
+        if chosen is None:
+            self._owner.note(f"no signature algorithm in common for this host's {_describe(keypair)}")
+            self.begin()
+            return
+
+        signer, algorithm = chosen
+        fields = b''.join(
+            encode_string(field) for field in (algorithm, signer.public_data, client_host, client_username)
+        )
+        request = encode_request(self._owner.username, self.name, fields)
+
+        def signed(signature: bytes) -> None:
+            self._owner.send_and_wait(request + encode_string(signature), trivial=False)
+
+        def failed(exc: Exception) -> None:
+            self._owner.note(f"this host's {_describe(signer)} could not sign: {exc}")
+            self.begin()
+
+        self._owner.ask(lambda: signer.sign(encode_string(self._owner.session_id) + request), signed, failed)
+
+
+def choose_algorithm(owner: AttemptOwner, keypair: SSHKeyPair) -> tuple[SSHKeyPair, bytes] | None:
+    """Choose how to sign, by our order among what server-sig-algs names (RFC 8308 section 3.1).
+
+    Return a copy of the pair that signs so (pairs are shared by connections whose servers want different algorithms),
+    and the algorithm's name in the request, which for a certificate is the certificate's. A key with a single algorithm
+    is tried even if the list leaves it out: some servers list RSA only.
+    """
+
+    ours = [alg for alg in keypair.sig_algorithms if owner.signature_algs is None or alg in owner.signature_algs]
+    theirs = owner.peer_sig_algs
+
+    if theirs is not None and len(keypair.sig_algorithms) > 1:
+        ours = [alg for alg in ours if alg in theirs or certificate_algorithm(alg) in theirs]
+
+    if not ours:
+        return None
+
+    signer = copy.copy(keypair)
+    signer.set_sig_algorithm(ours[0])
+    certified = is_certificate_algorithm(keypair.algorithm)
+
+    return signer, certificate_algorithm(ours[0]) if certified else ours[0]
 
 
 class PasswordSource:
@@ -484,4 +544,4 @@ def _describe(keypair: SSHKeyPair) -> str:
     return f'the {keypair.algorithm.decode(errors="replace")} key'
 
 
-CLIENT_METHODS: tuple[type[ClientMethod], ...] = (PublicKey, KeyboardInteractive, Password)
+CLIENT_METHODS: tuple[type[ClientMethod], ...] = (HostBased, PublicKey, KeyboardInteractive, Password)

@@ -3,6 +3,7 @@
     USERAUTH_REQUEST   byte 50, string user name, string service, string method, method's own fields
       publickey        boolean signed, string algorithm, string key blob [, string signature]
       password         boolean change, string password [, string new password]
+      hostbased        string algorithm, string key blob, string client host, string client user name, string signature
       keyboard-interactive   string language, string submethods
     INFO_REQUEST       byte 60, string name, string instruction, string language, uint32 n, n prompts
       prompt           string text, boolean echo
@@ -27,9 +28,10 @@ SERVICE_CONNECTION: Final = b'ssh-connection'
 NONE: Final = b'none'
 PUBLIC_KEY: Final = b'publickey'
 PASSWORD: Final = b'password'
+HOST_BASED: Final = b'hostbased'
 KEYBOARD_INTERACTIVE: Final = b'keyboard-interactive'
 
-DEFAULT_METHODS: Final = (PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
+DEFAULT_METHODS: Final = (HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
 
 # Method-dependent numbers: each is meant for one method, and only while that method runs
 MSG_USERAUTH_PK_OK: Final = 60

@@ -21,7 +21,7 @@ from .messages import (
     encode_success,
 )
 from .saslprep import saslprep
-from .server_methods import SERVER_METHODS, ServerAuthHost, ServerMethod
+from .server_methods import SERVER_METHODS, Credential, ServerAuthHost, ServerMethod, key_of
 from .server_policy import AuthPolicy
 
 T = TypeVar('T')
@@ -31,8 +31,8 @@ class ServerAuth:
     """Let one client in, or not.
 
     `signature_algs` are the signature algorithms accepted from clients. Passwords and dialogues are offered only if
-    `encrypted`. What was proven stands in `accepted_keys` and `completed_methods`: a connection takes the identity and
-    its restrictions from there once `auth_completed` is called, never from a question it was asked.
+    `encrypted`. What was proven stands in `accepted_credentials` and `completed_methods`: a connection takes the
+    identity and its restrictions from there once `auth_completed` is called, never from a question it was asked.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ServerAuth:
         self._username: str | None = None
         self._raw_username = b''
         self._completed: tuple[bytes, ...] = ()
-        self._accepted_keys: tuple[SSHKey, ...] = ()
+        self._accepted: tuple[Credential, ...] = ()
         self._requests = 0
         self._failures = 0
         self._key_queries = 0
@@ -73,7 +73,13 @@ class ServerAuth:
     def accepted_keys(self) -> tuple[SSHKey, ...]:
         """The keys whose private part the client has proven to hold, in order."""
 
-        return self._accepted_keys
+        return tuple(key_of(credential) for credential in self._accepted)
+
+    @property
+    def accepted_credentials(self) -> tuple[Credential, ...]:
+        """The keys, or the certificates for them, as the client showed them."""
+
+        return self._accepted
 
     @property
     def completed_methods(self) -> tuple[bytes, ...]:
@@ -207,13 +213,13 @@ class ServerAuth:
 
         self.host.ask(question, answered, raised)
 
-    def accept(self, key: SSHKey | None = None) -> None:
-        """Note that the current method succeeded; `key` is the key that was proven."""
+    def accept(self, credential: Credential | None = None) -> None:
+        """Note that the current method succeeded; `credential` is the key or certificate that was proven."""
 
         self._completed += (self._method,)
 
-        if key is not None:
-            self._accepted_keys += (key,)
+        if credential is not None:
+            self._accepted += (credential,)
 
         if self._policy.is_satisfied(self._completed):
             self._succeed()

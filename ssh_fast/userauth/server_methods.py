@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Protocol, TypeVar, cast
 
 from ..errors import KeyImportError, PasswordChangeRequired, PermissionDenied
+from ..keys.certificate import SSHCertificate, decode_certificate
+from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key, verify_signature
 from ..wire import Cursor, encode_string
 from .messages import (
+    HOST_BASED,
     KEYBOARD_INTERACTIVE,
     MAX_KBDINT_ROUNDS,
     MAX_PASSWORD,
@@ -25,6 +28,9 @@ from .messages import (
 from .saslprep import saslprep
 
 T = TypeVar('T')
+
+# What a client proves to hold the private part of
+Credential = SSHKey | SSHCertificate
 
 
 class ServerAuthHost(Protocol):
@@ -49,13 +55,27 @@ class ServerAuthHost(Protocol):
         """Return whether the user must authenticate."""
 
     def auth_completed(self, username: str) -> None:
-        """USERAUTH_SUCCESS was sent; which keys were proven stands in the login's `accepted_keys`."""
+        """USERAUTH_SUCCESS was sent; which keys were proven stands in the login's `accepted_credentials`."""
 
     def public_key_auth_supported(self) -> bool:
         """Return whether keys are offered."""
 
     def validate_public_key(self, username: str, key: SSHKey) -> bool | Awaitable[bool]:
         """Return whether the key may log the user in. Being asked does not mean that the peer holds the key."""
+
+    def validate_certificate(self, username: str, cert: SSHCertificate) -> bool | Awaitable[bool]:
+        """Return whether the certificate may log the user in; its authority's signature is right."""
+
+    def demands_on_signature(self, credential: Credential) -> tuple[bool, bool]:
+        """Return whether the FIDO key of a valid credential must have been touched, and must have verified its user."""
+
+    def host_based_auth_supported(self) -> bool:
+        """Return whether the word of a client's host is taken."""
+
+    def validate_host_based(
+        self, username: str, credential: Credential, client_host: str, client_username: str
+    ) -> bool | Awaitable[bool]:
+        """Return whether a host, which has proven to hold the key, may vouch for its user."""
 
     def password_auth_supported(self) -> bool:
         """Return whether passwords are offered."""
@@ -93,8 +113,8 @@ class LoginOwner(Protocol):
         """The user who logs in."""
 
     @property
-    def accepted_keys(self) -> tuple[SSHKey, ...]:
-        """The keys proven so far."""
+    def accepted_credentials(self) -> tuple[Credential, ...]:
+        """The keys and certificates proven so far."""
 
     def ask(
         self,
@@ -104,8 +124,8 @@ class LoginOwner(Protocol):
     ) -> None:
         """Put a question; nothing but what `answer` does follows until it is answered."""
 
-    def accept(self, key: SSHKey | None = None) -> None:
-        """Note that the current method succeeded; `key` is the key that was proven."""
+    def accept(self, credential: Credential | None = None) -> None:
+        """Note that the current method succeeded; `credential` is the key or certificate that was proven."""
 
     def refuse(self, *, counted: bool = True) -> None:
         """Answer with a failure; at the limit of failures, end the connection instead."""
@@ -164,42 +184,125 @@ class PublicKey(ServerMethod):
         if not signed:
             self._owner.count_key_query()
 
-        key = self._usable_key(algorithm, key_data)
+        credential = usable_credential(self._owner, algorithm, key_data)
 
-        if key is None:
+        if credential is None or self._is_used(credential):
             self._owner.refuse(counted=signed)
             return
 
-        if signed:
-            data = encode_string(self._owner.session_id) + request
+        data = encode_string(self._owner.session_id) + request
 
-            if not verify_signature(key, data, signature, (algorithm,)):
-                self._owner.refuse()
-                return
+        if signed and not signature_is_right(credential, algorithm, data, signature):
+            self._owner.refuse()
+            return
 
         def validated(trusted: bool) -> None:
             if not trusted:
                 self._owner.refuse(counted=signed)
-            elif signed:
-                self._owner.accept(key)
-            else:
+            elif not signed:
                 self._owner.answer(encode_pk_ok(algorithm, key_data), running=False)
+            elif signature_is_right(
+                credential, algorithm, data, signature, *self._owner.host.demands_on_signature(credential)
+            ):
+                self._owner.accept(credential)
+            else:
+                self._owner.refuse()
 
-        self._owner.ask(lambda: self._owner.host.validate_public_key(self._owner.username, key), validated)
+        def validate() -> bool | Awaitable[bool]:
+            host, username = self._owner.host, self._owner.username
 
-    def _usable_key(self, algorithm: bytes, key_data: bytes) -> SSHKey | None:
-        if algorithm not in self._owner.signature_algs:
-            return None
+            if isinstance(credential, SSHCertificate):
+                return host.validate_certificate(username, credential)
 
-        try:
-            key = decode_public_key(key_data)
-        except KeyImportError:
-            return None
+            return host.validate_public_key(username, credential)
 
-        # A sequence that wants two keys wants two different ones.
-        used = any(key.public_data == accepted.public_data for accepted in self._owner.accepted_keys)
+        self._owner.ask(validate, validated)
 
-        return key if algorithm in key.sig_algorithms and not used else None
+    def _is_used(self, credential: Credential) -> bool:
+        """Tell whether the key was proven before: a sequence that wants two keys wants two different ones."""
+
+        accepted = (key_of(other).public_data for other in self._owner.accepted_credentials)
+
+        return key_of(credential).public_data in accepted
+
+
+class HostBased(ServerMethod):
+    """The word of the client's host: its key signs for the user's name there (RFC 4252 section 9)."""
+
+    name = HOST_BASED
+
+    def supported(self) -> bool:
+        """Tell whether the word of hosts is taken."""
+
+        return self._owner.host.host_based_auth_supported()
+
+    def begin(self, cursor: Cursor, payload: bytes) -> None:
+        """Handle a request."""
+
+        algorithm = cursor.string()
+        key_data = cursor.string()
+        client_host = cursor.text()
+        client_username = cursor.text()
+        request = payload[: cursor.position]
+        signature = cursor.string()
+        cursor.check_end()
+
+        credential = usable_credential(self._owner, algorithm, key_data)
+        data = encode_string(self._owner.session_id) + request
+
+        # A FIDO key of a host was never touched, and nobody's rule says that it need not be.
+        if credential is None or not signature_is_right(credential, algorithm, data, signature, True):
+            self._owner.refuse()
+            return
+
+        def validate() -> bool | Awaitable[bool]:
+            return self._owner.host.validate_host_based(
+                self._owner.username, credential, client_host, client_username
+            )
+
+        self._owner.ask(validate, lambda valid: settle(self._owner, valid))
+
+
+def usable_credential(owner: LoginOwner, algorithm: bytes, key_data: bytes) -> Credential | None:
+    """Decode the key or certificate of a request; None if it is malformed, not accepted, or not the algorithm's."""
+
+    if plain_algorithm(algorithm) not in owner.signature_algs:
+        return None
+
+    try:
+        if is_certificate_algorithm(algorithm):
+            cert = decode_certificate(key_data)
+
+            return cert if algorithm in cert.host_key_algorithms else None
+
+        key = decode_public_key(key_data)
+    except KeyImportError:
+        return None
+
+    return key if algorithm in key.sig_algorithms else None
+
+
+def key_of(credential: Credential) -> SSHKey:
+    """Return the key itself, whoever vouches for it."""
+
+    return credential.key if isinstance(credential, SSHCertificate) else credential
+
+
+def signature_is_right(
+    credential: Credential,
+    algorithm: bytes,
+    data: bytes,
+    signature: bytes,
+    touch_required: bool = False,
+    verify_required: bool = False,
+) -> bool:
+    """Tell whether a signature is the credential's, and was made as a FIDO key's must be."""
+
+    key = key_of(credential)
+    key.set_touch_required(touch_required)
+    key.set_verify_required(verify_required)
+
+    return verify_signature(key, data, signature, (plain_algorithm(algorithm),)) is True
 
 
 class Password(ServerMethod):
@@ -381,4 +484,4 @@ def prepare_password(data: bytes) -> str | None:
         return None
 
 
-SERVER_METHODS: tuple[type[ServerMethod], ...] = (PublicKey, KeyboardInteractive, Password)
+SERVER_METHODS: tuple[type[ServerMethod], ...] = (HostBased, PublicKey, KeyboardInteractive, Password)

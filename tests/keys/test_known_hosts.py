@@ -189,7 +189,7 @@ def test_parsed_files_are_remembered_until_they_change(tmp_path):
 
 
 def test_a_big_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(known_hosts_module, '_MAX_FILE_SIZE', 100)
+    monkeypatch.setattr(known_hosts_module, 'MAX_FILE_SIZE', 100)
     (tmp_path / 'known_hosts').write_text('#' * 101)
 
     with pytest.raises(ValueError, match='known_hosts: expected a file'):

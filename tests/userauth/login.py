@@ -60,9 +60,11 @@ class ClientHost(Host):
         kbdint: Any = None,
         responses: Any = None,
         change: Any = None,
+        host_keys: list[tuple[SSHKeyPair, str, str]] | None = None,
     ) -> None:
         super().__init__()
         self.keys = list(keys or [])
+        self.host_keys = list(host_keys or [])
         self.passwords = list(passwords or [])
         self.kbdint = kbdint
         self.responses = responses
@@ -84,6 +86,9 @@ class ClientHost(Host):
     def next_public_key(self) -> SSHKeyPair | None:
         self.asked.append('key')
         return self.keys.pop(0) if self.keys else None
+
+    def next_host_key(self) -> tuple[SSHKeyPair, str, str] | None:
+        return self.host_keys.pop(0) if self.host_keys else None
 
     def next_password(self) -> str | None:
         self.asked.append('password')
@@ -118,9 +123,15 @@ class ServerHost(Host):
         begin: Any = True,
         public_key: bool = True,
         password: bool = True,
+        authorities: list[SSHKey] | None = None,
+        hosts: list[SSHKey] | None = None,
+        demands: tuple[bool, bool] = (True, False),
     ) -> None:
         super().__init__()
         self.trusted = {key.public_data for key in keys or []}
+        self.authorities = {key.public_data for key in authorities or []}
+        self.hosts = {key.public_data for key in hosts or []}
+        self.demands = demands
         self.passwords = passwords or {}
         self.expired: set[str] = set()
         self.kbdint = kbdint
@@ -142,6 +153,20 @@ class ServerHost(Host):
     def validate_public_key(self, username: str, key: SSHKey) -> bool:
         self.events.append(('key', username, key.public_data))
         return key.public_data in self.trusted
+
+    def validate_certificate(self, username: str, cert: Any) -> bool:
+        self.events.append(('certificate', username, cert.key_id))
+        return cert.signing_key.public_data in self.authorities and username in cert.principals
+
+    def demands_on_signature(self, credential: Any) -> tuple[bool, bool]:
+        return self.demands
+
+    def host_based_auth_supported(self) -> bool:
+        return bool(self.hosts)
+
+    def validate_host_based(self, username: str, credential: Any, client_host: str, client_username: str) -> bool:
+        self.events.append(('host', username, client_host, client_username))
+        return credential.public_data in self.hosts
 
     def password_auth_supported(self) -> bool:
         return self.password
