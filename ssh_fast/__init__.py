@@ -17,6 +17,7 @@ from .agent.client import (
     connect_agent,
 )
 from .channel.client_channel import SSHClientChannel
+from .channel.line_editor_channel import SSHLineEditorChannel
 from .channel.server_channel import SSHServerChannel
 from .channel.session import (
     SSHClientSession,
@@ -71,6 +72,11 @@ from .errors import (
     SignalReceived,
     TerminalSizeChanged,
 )
+from .keys.allowed_signers import (
+    SSHAllowedSigners,
+    import_allowed_signers,
+    read_allowed_signers,
+)
 from .keys.authorized_keys import (
     SSHAuthorizedKeys,
     import_authorized_keys,
@@ -96,19 +102,30 @@ from .keys.load import (
     read_private_key_list,
     read_public_key,
     read_public_key_list,
+    set_default_skip_key_file_check,
 )
-from .keys.rsa import set_default_skip_rsa_key_validation
+from .keys.rsa import set_default_skip_rsa_key_validation, set_required_rsa_size
+from .keys.sk import load_resident_keys
+from .keys.sshsig import create_sshsig, validate_sshsig
 from .logging import logger
 from .process.process import (
-    ProcessError,
     SSHClientProcess,
-    SSHCompletedProcess,
     SSHServerProcess,
+)
+from .process.results import (
+    ProcessError,
+    SSHCompletedProcess,
     TimeoutError,
 )
 from .process.streams import (
     SSHReader,
     SSHWriter,
+)
+from .process.subprocess import (
+    SSHSubprocessProtocol,
+    SSHSubprocessReadPipe,
+    SSHSubprocessTransport,
+    SSHSubprocessWritePipe,
 )
 from .sftp.attrs import (
     SFTPAttrs,
@@ -222,6 +239,7 @@ __all__ = [
     'SSHAcceptor',
     'SSHAgentClient',
     'SSHAgentKeyPair',
+    'SSHAllowedSigners',
     'SSHAuthorizedKeys',
     'SSHClient',
     'SSHClientChannel',
@@ -233,6 +251,7 @@ __all__ = [
     'SSHKey',
     'SSHKeyPair',
     'SSHKnownHosts',
+    'SSHLineEditorChannel',
     'SSHReader',
     'SSHServer',
     'SSHServerChannel',
@@ -240,6 +259,10 @@ __all__ = [
     'SSHServerConnectionOptions',
     'SSHServerProcess',
     'SSHServerSession',
+    'SSHSubprocessProtocol',
+    'SSHSubprocessReadPipe',
+    'SSHSubprocessTransport',
+    'SSHSubprocessWritePipe',
     'SSHTCPSession',
     'SSHTunTapSession',
     'SSHUNIXSession',
@@ -252,8 +275,10 @@ __all__ = [
     'connect_agent',
     'create_connection',
     'create_server',
+    'create_sshsig',
     'generate_private_key',
     'get_server_host_key',
+    'import_allowed_signers',
     'import_authorized_keys',
     'import_known_hosts',
     'import_private_key',
@@ -261,8 +286,10 @@ __all__ = [
     'listen',
     'load_keypairs',
     'load_public_keys',
+    'load_resident_keys',
     'logger',
     'match_known_hosts',
+    'read_allowed_signers',
     'read_authorized_keys',
     'read_known_hosts',
     'read_private_key',
@@ -271,5 +298,8 @@ __all__ = [
     'read_public_key_list',
     'run_client',
     'run_server',
+    'set_default_skip_key_file_check',
     'set_default_skip_rsa_key_validation',
+    'set_required_rsa_size',
+    'validate_sshsig',
 ]

@@ -14,12 +14,13 @@ The connection answers an open of type 'session' by returning one from `channel_
 from collections.abc import Callable, Iterable, Mapping
 from inspect import isawaitable
 from types import MappingProxyType
-from typing import Any, AnyStr, TypeAlias, cast
+from typing import Any, AnyStr, NamedTuple, TypeAlias, cast
 
 from ..constants import DEFAULT_LANG, EXTENDED_DATA_STDERR, PTY_OP_END, PTY_OP_RESERVED
 from ..logging import printable
 from ..wire import Cursor, encode_boolean, encode_string, encode_uint32
 from .channel import SSHChannel
+from .line_editor_channel import SSHLineEditorChannel
 from .mux import Mux
 from .session import Granted, SSHServerSession
 
@@ -28,6 +29,14 @@ SubsystemFactory: TypeAlias = Callable[['SSHServerChannel[Any]'], SSHServerSessi
 # OpenSSH's sshd takes 128 variables of any size; a client's whole environment is rarely longer than this.
 MAX_ENVIRONMENT_COUNT = 1024
 MAX_ENVIRONMENT_BYTES = 128 << 10
+
+
+class LineEditing(NamedTuple):
+    """How lines are edited where the client has a terminal, and the channel an encoding."""
+
+    line_echo: bool = True
+    history_size: int = 1000       # lines
+    max_line_length: int = 1024    # characters
 
 
 class SSHServerChannel(SSHChannel[AnyStr]):
@@ -40,6 +49,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         mux: Mux,
         *args: Any,
         allow_pty: bool = True,
+        line_editing: LineEditing | None = None,
         subsystems: Mapping[str, SubsystemFactory] | None = None,
         forced_command: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -47,17 +57,21 @@ class SSHServerChannel(SSHChannel[AnyStr]):
     ) -> None:
         """Make the channel for a client's open request; the other arguments are those of `SSHChannel`.
 
-        A `forced_command` runs whatever the client asks for; `internal-sftp` is the sftp subsystem. The `environment`
-        is there before the client adds to it.
+        With `line_editing` the session sees an `SSHLineEditorChannel` in place of this one. A `forced_command` runs
+        whatever the client asks for; `internal-sftp` is the sftp subsystem. The `environment` is there before the
+        client adds to it.
         """
 
         super().__init__(mux, *args, **kwargs)
 
         self._allow_pty = allow_pty
+        self._line_editing = line_editing
+        self._edited: SSHLineEditorChannel | None = None
         self._subsystems = subsystems or {}
         self._forced_command = forced_command
         self._environment.update((name.encode(), value.encode()) for name, value in (environment or {}).items())
         self._environment_size = 0
+        self._environment_refused = False
         self._asked_to_start = False
         self._exit_sent = False
         self._has_pty = False
@@ -160,8 +174,18 @@ class SSHServerChannel(SSHChannel[AnyStr]):
     # --- the client's requests ----------------------------------------------------------------------------------------
 
     def _opened(self, cursor: Cursor) -> None:
-        if self._session:
-            self._call(self._session.connection_made, self)
+        if not self._session:
+            return
+
+        if self._line_editing and self._encoding is not None:
+            self._edited = SSHLineEditorChannel(self, cast(Any, self._session), *self._line_editing)
+
+        self._call(self._session.connection_made, self._edited or self)
+
+    def call_session(self, callback: Callable[[], None]) -> None:
+        """Call the session for the line editor; an exception ends this channel, not the connection."""
+
+        self._call(callback)
 
     def request_received(self, name: bytes, cursor: Cursor) -> Granted:
         """Answer a request of the client.
@@ -193,7 +217,13 @@ class SSHServerChannel(SSHChannel[AnyStr]):
             return False
 
         if size > MAX_ENVIRONMENT_BYTES or count > MAX_ENVIRONMENT_COUNT:
-            self._logger.warning('Refused an environment variable: the environment is too large')
+            if not self._environment_refused:
+                self._environment_refused = True
+                self._logger.warning(
+                    'Refused environment variables: expected at most %d with %d bytes',
+                    MAX_ENVIRONMENT_COUNT,
+                    MAX_ENVIRONMENT_BYTES,
+                )
 
             return False
 
@@ -227,6 +257,8 @@ class SSHServerChannel(SSHChannel[AnyStr]):
             self._term_type = None
             self._term_size = (0, 0, 0, 0)
             self._term_modes = {}
+        elif self._edited and (session := self._edited.create_editor()):
+            self._session = cast(Any, session)
 
         return granted
 
