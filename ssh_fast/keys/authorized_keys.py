@@ -85,11 +85,11 @@ def _host_port(name: str, value: str) -> tuple[str, int | None]:
 
 
 def _expiry_time(options: _Options, value: str) -> None:
-    expires = _parse_time(value)
+    expires = parse_time(value)
     options['expiry-time'] = min(expires, options.get('expiry-time', expires))
 
 
-def _parse_time(value: str) -> float:
+def parse_time(value: str) -> float:
     """Parse YYYYMMDD[HHMM[SS]], local or with a Z in UTC, into seconds since 1970."""
 
     match = re.fullmatch(r'(\d{8})(\d{4}(?:\d{2})?)?(Z?)', value, re.ASCII)
@@ -104,7 +104,7 @@ def _parse_time(value: str) -> float:
         except (ValueError, OverflowError, OSError):
             pass
 
-    raise ValueError(f'Expected expiry-time="YYYYMMDD[HHMM[SS]][Z]", got {value!r}')
+    raise ValueError(f'Expected a time as YYYYMMDD[HHMM[SS]][Z], got {value!r}')
 
 
 def _tunnel(options: _Options, value: str) -> None:
