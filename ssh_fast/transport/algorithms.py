@@ -1,11 +1,11 @@
-"""The names of the transport's algorithms: the default offers, their order, and the syntax of the options."""
+"""The names of the transport's algorithms: the three presets, their order, and the syntax of the options."""
 
 import functools
 import platform
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from .._cipher import CIPHER_SUITES, MAC_SUITES
+from .._cipher import CIPHER_SUITES, MAC_SUITES, legacy_cipher_suites, legacy_mac_suites
 from ..keys.certificate_names import certificate_algorithms
 from .kex import KEX_METHODS
 
@@ -16,18 +16,28 @@ STRICT_KEX_CLIENT = b'kex-strict-c-v00@openssh.com'
 STRICT_KEX_SERVER = b'kex-strict-s-v00@openssh.com'
 
 NONE = b'none'
+
+# Names of lists, which may stand wherever the name of an algorithm may
+PRESETS = (b'default', b'hardened', b'legacy')
 DELAYED_ZLIB = b'zlib@openssh.com'
 
 # Post-quantum first, then by cost: the NIST curves and the finite fields are slower at the same strength (RFC 9142).
 _KEX = (
     b'mlkem768x25519-sha256',
+    b'sntrup761x25519-sha512',
+    b'sntrup761x25519-sha512@openssh.com',
+    b'mlkem768nistp256-sha256',
+    b'mlkem1024nistp384-sha384',
     b'curve25519-sha256',
     b'curve25519-sha256@libssh.org',
     b'ecdh-sha2-nistp256',
     b'ecdh-sha2-nistp384',
     b'ecdh-sha2-nistp521',
+    b'curve448-sha512',
     b'diffie-hellman-group-exchange-sha256',
     b'diffie-hellman-group16-sha512',
+    b'diffie-hellman-group15-sha512',
+    b'diffie-hellman-group17-sha512',
     b'diffie-hellman-group18-sha512',
     b'diffie-hellman-group14-sha256',
 )
@@ -51,12 +61,66 @@ _COMPRESSION = (NONE, DELAYED_ZLIB)
 
 _SIGNATURES = (
     b'ssh-ed25519',
+    b'sk-ssh-ed25519@openssh.com',
     b'ecdsa-sha2-nistp256',
     b'ecdsa-sha2-nistp384',
     b'ecdsa-sha2-nistp521',
+    b'sk-ecdsa-sha2-nistp256@openssh.com',
+    b'webauthn-sk-ecdsa-sha2-nistp256@openssh.com',
+    b'ssh-ed448',
+    b'ecdsa-sha2-1.3.132.0.10',
     b'rsa-sha2-512',
     b'rsa-sha2-256',
 )
+
+# ssh-audit's policies for hardened servers and clients of OpenSSH 10.4, without what no library here has (umac).
+_HARDENED = {
+    'kex': _KEX[:3],
+    'encryption': (
+        b'chacha20-poly1305@openssh.com',
+        b'aes256-gcm@openssh.com',
+        b'aes256-ctr',
+        b'aes192-ctr',
+        b'aes128-gcm@openssh.com',
+        b'aes128-ctr',
+    ),
+    'mac': (b'hmac-sha2-512-etm@openssh.com', b'hmac-sha2-256-etm@openssh.com'),
+    'compression': (NONE,),
+    'signature': (b'sk-ssh-ed25519@openssh.com', b'ssh-ed25519', b'rsa-sha2-512', b'rsa-sha2-256'),
+}
+
+# What only old peers need, best first: each is broken or weak, and is offered only to who names it.
+_LEGACY = {
+    'kex': (
+        b'diffie-hellman-group-exchange-sha1',
+        b'diffie-hellman-group14-sha1',
+        b'diffie-hellman-group1-sha1',
+    ),
+    'encryption': (
+        b'aes256-cbc',
+        b'aes192-cbc',
+        b'aes128-cbc',
+        b'3des-cbc',
+        b'blowfish-cbc',
+        b'cast128-cbc',
+        b'seed-cbc@ssh.com',
+        b'arcfour256',
+        b'arcfour128',
+        b'arcfour',
+    ),
+    'mac': tuple(
+        name + etm
+        for etm in (b'-etm@openssh.com', b'')
+        for name in (b'hmac-sha2-256-96', b'hmac-sha2-512-96', b'hmac-sha1-96', b'hmac-md5', b'hmac-md5-96')
+    ),
+    'compression': (b'zlib',),
+    'signature': (b'ssh-rsa', b'ssh-dss'),
+}
+
+_KINDS = ('kex', 'encryption', 'mac', 'compression', 'host_key', 'signature')
+
+# What was registered: by kind, the names and whether they are in the default offer
+_registered: dict[str, dict[bytes, bool]] = {kind: {} for kind in _KINDS}
 
 _CPUINFO = '/proc/cpuinfo'
 _AES_MACHINES = ('x86_64', 'amd64', 'arm64', 'aarch64')
@@ -92,51 +156,122 @@ def available_algorithms(kind: str) -> tuple[bytes, ...]:
     in software. The 128-bit key comes first: it is the fastest, and no weaker in this protocol in practice.
     """
 
-    if kind == 'kex':
-        return tuple(name for name in _KEX if name in KEX_METHODS)
+    if kind not in _KINDS:
+        raise ValueError(f'Unknown kind of algorithm {kind!r}')
+
+    names: tuple[bytes, ...]
 
     if kind == 'encryption':
         names = _AES_GCM + _CHACHA + _AES_CTR if _cpu_has_aes() else _CHACHA + _AES_GCM + _AES_CTR
+    elif kind == 'host_key':
+        # Certificates first: a server that has one is then known by its authority.
+        names = certificate_algorithms(_SIGNATURES) + _SIGNATURES
+    else:
+        names = {'kex': _KEX, 'mac': _MACS, 'compression': _COMPRESSION, 'signature': _SIGNATURES}[kind]
 
-        return tuple(name for name in names if name in CIPHER_SUITES)
+    return _usable(kind, names) + tuple(name for name, default in _registered[kind].items() if default)
+
+
+@functools.cache
+def hardened_algorithms(kind: str) -> tuple[bytes, ...]:
+    """List the algorithms of the preset `hardened`, as far as the libraries here have them."""
+
+    names = _HARDENED['signature' if kind == 'host_key' else kind]
+
+    return certificate_algorithms(names) + names if kind == 'host_key' else _usable(kind, names)
+
+
+@functools.cache
+def legacy_algorithms(kind: str) -> tuple[bytes, ...]:
+    """List what the preset `legacy` adds to the default offer, as far as the libraries here have it."""
+
+    names = _LEGACY['signature' if kind == 'host_key' else kind]
+
+    return names + certificate_algorithms(names) if kind == 'host_key' else _usable(kind, names)
+
+
+def known_algorithms(kind: str) -> tuple[bytes, ...]:
+    """List every algorithm that can be named: the default offer, what was registered, and that of old peers."""
+
+    return tuple(dict.fromkeys([*available_algorithms(kind), *_registered[kind], *legacy_algorithms(kind)]))
+
+
+def add_algorithm(kind: str, name: bytes, default: bool) -> None:
+    """Make a name known that was registered; it stands last in the default offer, or is offered only when named."""
+
+    if name in known_algorithms(kind) or name in (NONE, *PRESETS):
+        raise ValueError(f'There is an algorithm {name.decode()} already')
+
+    _registered[kind][name] = default
+    available_algorithms.cache_clear()
+
+
+def remove_algorithm(name: bytes) -> list[str]:
+    """Forget a registered name; return the kinds that it was known as."""
+
+    kinds = [kind for kind, names in _registered.items() if names.pop(name, None) is not None]
+    available_algorithms.cache_clear()
+
+    return kinds
+
+
+def _usable(kind: str, names: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Leave out the names that the libraries here don't have."""
+
+    if kind == 'kex':
+        return tuple(name for name in names if name in KEX_METHODS)
+
+    if kind == 'encryption':
+        return tuple(name for name in names if name in CIPHER_SUITES or name in legacy_cipher_suites())
 
     if kind == 'mac':
-        return tuple(name for name in _MACS if name in MAC_SUITES)
+        return tuple(name for name in names if name in MAC_SUITES or name in legacy_mac_suites())
 
-    if kind == 'compression':
-        return _COMPRESSION
-
-    if kind == 'host_key':
-        # Certificates first: a server that has one is then known by its authority.
-        return certificate_algorithms(_SIGNATURES) + _SIGNATURES
-
-    if kind == 'signature':
-        return _SIGNATURES
-
-    raise ValueError(f'Unknown kind of algorithm {kind!r}')
+    return names
 
 
-def _expand(
-    patterns: Sequence[str], known: tuple[bytes, ...], default: tuple[bytes, ...], option_name: str
-) -> list[bytes]:
-    """Replace each pattern by the known names that it matches; each name once, at its first place."""
+# --- the syntax of the options
+
+
+def _matches(kind: str, pattern: str, default: tuple[bytes, ...]) -> Sequence[bytes]:
+    """List what one pattern stands for: a preset, a name, or the names that a wildcard matches.
+
+    A wildcard that matches a name of the default offer stands for such names alone: `*` and `aes*` bring no weak
+    algorithm in, while `*-cbc` names nothing else.
+    """
+
+    known = available_algorithms(kind)
+
+    if pattern == 'default':
+        return default
+
+    if pattern == 'hardened':
+        return hardened_algorithms(kind)
+
+    if pattern == 'legacy':
+        return (*default, *(name for name in legacy_algorithms(kind) if name not in default))
+
+    if any(char in pattern for char in '*?'):
+        # Brackets have no meaning in SSH patterns.
+        escaped = pattern.replace('[', '[[]')
+        found = [name for name in known if fnmatchcase(name.decode(), escaped)]
+
+        return found or [name for name in known_algorithms(kind) if fnmatchcase(name.decode(), escaped)]
+
+    return [name for name in known_algorithms(kind) if name == pattern.encode()]
+
+
+def _expand(kind: str, patterns: Sequence[str], default: tuple[bytes, ...], option_name: str) -> list[bytes]:
+    """Replace each pattern by the known names that it stands for; each name once, at its first place."""
 
     names: dict[bytes, None] = {}
 
     for pattern in patterns:
-        if pattern == 'default':
-            matches = list(default)
-        elif any(char in pattern for char in '*?'):
-            # Brackets have no meaning in SSH patterns.
-            escaped = pattern.replace('[', '[[]')
-            matches = [name for name in known if fnmatchcase(name.decode(), escaped)]
-        else:
-            matches = [name for name in known if name == pattern.encode()]
+        matches = _matches(kind, pattern, default)
 
         if not matches:
-            raise ValueError(
-                f'{option_name}: {pattern!r} is not a known algorithm, expected one of {b", ".join(known).decode()}'
-            )
+            known = b', '.join(known_algorithms(kind)).decode()
+            raise ValueError(f'{option_name}: {pattern!r} is not a known algorithm, expected one of {known}')
 
         names.update(dict.fromkeys(matches))
 
@@ -150,14 +285,14 @@ def select_algorithms(
 
     The value is a list of names, or one string of names between commas; `*` and `?` match any text and any one
     character. A string that begins with `+` appends to the default, with `-` takes away from it, and with `^` puts
-    in front of it. The name `default` stands for the default, which is everything available unless given.
+    in front of it. Three names stand for lists: `default`, the default offer unless another is given, `hardened`, and
+    `legacy`, the default and what old peers need.
 
     An empty value or None is no compression, or no MAC, so that only ciphers that authenticate by themselves are left.
     Of the other kinds there must be one: `ValueError`, which names the option, as for a name that is not known.
     """
 
-    known = available_algorithms(kind)
-    default = known if default is None else tuple(default)
+    default = available_algorithms(kind) if default is None else tuple(default)
 
     if not value:
         if kind == 'compression':
@@ -182,7 +317,7 @@ def select_algorithms(
             if not isinstance(pattern, str):
                 raise ValueError(f'{option_name}: expected names of algorithms as text, got {pattern!r}')
 
-    names = _expand(patterns, known, default, option_name)
+    names = _expand(kind, patterns, default, option_name)
 
     if prefix == '+':
         names = list(dict.fromkeys([*default, *names]))

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .._cipher import (
-    CIPHER_SUITES,
-    MAC_SUITES,
     OpeningCipher,
     SealingCipher,
+    cipher_suite,
+    mac_suite,
     new_opening_cipher,
     new_sealing_cipher,
 )
@@ -209,8 +209,8 @@ class Exchanges:
     def _cipher_keys(
         self, result: KexResult, cipher: bytes, mac: bytes, letters: bytes
     ) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-        suite = CIPHER_SUITES[cipher]
-        sizes = suite.iv_size, suite.key_size, MAC_SUITES[mac].key_size if mac else 0
+        suite = cipher_suite(cipher)
+        sizes = suite.iv_size, suite.key_size, mac_suite(mac).key_size if mac else 0
         iv, key, mac_key = (
             result.derive_key(letters[i : i + 1], self.session_id, size) for i, size in enumerate(sizes)
         )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .._cipher import CIPHER_SUITES
+from .._cipher import cipher_suite
 from ..constants import MSG_KEXINIT
 from ..errors import KeyExchangeFailed, ProtocolError
 from ..logging import printable
@@ -109,7 +109,7 @@ def _show(names: Sequence[bytes]) -> str:
 
 def _choose_mac(cipher: bytes, client: Sequence[bytes], server: Sequence[bytes]) -> bytes:
     # OpenSSH's rule for AEAD ciphers: the lists of MACs are not looked at.
-    return b'' if CIPHER_SUITES[cipher].aead else _choose('MAC', client, server)
+    return b'' if cipher_suite(cipher).aead else _choose('MAC', client, server)
 
 
 def negotiate(client: KexInit, server: KexInit, *, is_client: bool) -> Algorithms:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from .._cipher import cipher_suite
 from ..errors import KeyExchangeFailed
 
 CHACHA_MAX_BYTES = 1 << 30     # OpenSSH's limit for a cipher whose block is 8 bytes
@@ -41,7 +42,8 @@ class RekeyPolicy:
     def keys_changed(self, *ciphers: bytes) -> None:
         """New keys are in force in both directions, for these ciphers."""
 
-        limit = CHACHA_MAX_BYTES if any(name.startswith(b'chacha20') for name in ciphers) else BLOCK_MAX_BYTES
+        narrow = any(cipher_suite(name).block_size < 16 for name in ciphers)
+        limit = CHACHA_MAX_BYTES if narrow else BLOCK_MAX_BYTES
         self._bytes_left = min(self._max_bytes, limit)
         self._keyed_at = None
 

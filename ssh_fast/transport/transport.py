@@ -37,8 +37,7 @@ from ..constants import (
 from ..errors import DisconnectError, ProtocolError, disconnect_error
 from ..logging import printable
 from ..wire import Cursor, encode_byte, encode_string, encode_uint32
-from .algorithms import DELAYED_ZLIB
-from .compression import Compressor, Decompressor
+from .compression import is_delayed, new_compressor, new_decompressor
 from .exchange import Exchanges
 from .ext_info import PING, SERVER_SIG_ALGS, decode_ext_info, encode_ext_info
 from .kex import KexResult
@@ -264,7 +263,7 @@ class Transport:
 
             if payload is None:
                 self._compress_sent = True
-                self._set_compressor()
+                self._set_compressor(at_login=True)
             else:
                 self.writer.send_packet(payload)
 
@@ -302,19 +301,19 @@ class Transport:
             self._compress_sent = True
 
             if not self.writer.blocked:
-                self._set_compressor()
+                self._set_compressor(at_login=True)
 
         # A peer that is in the middle of a key exchange compresses after its NEWKEYS only.
         if not self._exchanges.peer_started:
-            self._set_decompressor()
+            self._set_decompressor(at_login=True)
 
-    def _set_compressor(self) -> None:
-        wanted = self._compress_sent and self.algorithms.send_compression == DELAYED_ZLIB
-        self.writer.set_compressor(Compressor() if wanted else None)
+    def _set_compressor(self, *, at_login: bool = False) -> None:
+        if is_delayed(self.algorithms.send_compression) or not at_login:
+            self.writer.set_compressor(new_compressor(self.algorithms.send_compression, self._compress_sent))
 
-    def _set_decompressor(self) -> None:
-        wanted = self._authenticated and self.algorithms.recv_compression == DELAYED_ZLIB
-        self.reader.set_decompressor(Decompressor() if wanted else None)
+    def _set_decompressor(self, *, at_login: bool = False) -> None:
+        if is_delayed(self.algorithms.recv_compression) or not at_login:
+            self.reader.set_decompressor(new_decompressor(self.algorithms.recv_compression, self._authenticated))
 
     # --- called by the packet reader
 

@@ -117,7 +117,7 @@ def test_directions_may_differ() -> None:
     assert pipe.client.transport.algorithms.send_cipher == CIPHERS[0]
 
 
-@pytest.mark.parametrize('algorithm', available_algorithms('signature'))
+@pytest.mark.parametrize('algorithm', [name for name in available_algorithms('signature') if b'sk-' not in name])
 def test_every_host_key_algorithm(algorithm: bytes) -> None:
     kind = b'ssh-rsa' if algorithm.startswith(b'rsa') else algorithm
     pipe = keyed(client={'host_key_algs': (algorithm,)}, server={'host_keys': [host_key(), host_key(kind)]})

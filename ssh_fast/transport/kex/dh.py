@@ -1,23 +1,19 @@
-"""Diffie-Hellman over the finite fields of RFC 3526 (RFC 4253 section 8, RFC 8268)."""
+"""Diffie-Hellman over the finite fields of RFC 3526 and RFC 2409 (RFC 4253 section 8, RFC 8268).
 
-import warnings
+The powers are OpenSSL's, in constant time. Its own Diffie-Hellman is not used: `cryptography` announces that it will
+go, and it first proves that a modulus is a safe prime, which takes seconds for a group that a server made up.
+"""
 
-from cryptography.hazmat.primitives.asymmetric import dh
-from cryptography.utils import CryptographyDeprecationWarning
+import secrets
 
+from ..._power import power
 from ...errors import KeyExchangeFailed
 from ...wire import Cursor, encode_mpint
 from .base import KexContext, KeyExchange, encode_secret
 from .groups import MODP_GROUPS
 
-# `cryptography` announces that finite field Diffie-Hellman will go. SSH still needs it; users of this library can do
-# nothing about the warning, so it is silenced for this module alone.
-warnings.filterwarnings(
-    'ignore',
-    message='Diffie-Hellman over finite fields',
-    category=CryptographyDeprecationWarning,
-    module=__name__.replace('.', r'\.'),
-)
+# Bytes of a private number: twice the strength of the longest cipher key, as in OpenSSH
+_PRIVATE_SIZE = 64
 
 
 class DHExchange(KeyExchange):
@@ -26,8 +22,8 @@ class DHExchange(KeyExchange):
     def __init__(self, context: KexContext, bits: int, hash_name: str) -> None:
         super().__init__(context, hash_name)
         self._prime = 0
-        self._key: dh.DHPrivateKey | None = None
-        self._numbers: dh.DHParameterNumbers | None = None
+        self._generator = 0
+        self._private = b''
 
         if bits:
             self._set_group(MODP_GROUPS[bits], 2)
@@ -40,19 +36,17 @@ class DHExchange(KeyExchange):
     def make_client_value(self) -> bytes:
         """Make our private number, and send e or f."""
 
-        if self._numbers is None:
+        if not self._prime:
             raise KeyExchangeFailed('Expected a group to be agreed upon first')
 
-        try:
-            self._key = self._numbers.parameters().generate_private_key()
-        except ValueError:
-            raise KeyExchangeFailed('Expected a Diffie-Hellman group, got numbers that make none') from None
+        self._private = secrets.token_bytes(_PRIVATE_SIZE)
 
-        return encode_mpint(self._key.public_key().public_numbers().y)
+        return encode_mpint(int.from_bytes(self._raise(self._generator), 'big'))
 
     def answer(self, client_value: bytes) -> tuple[bytes, bytes]:
         """Make f and agree."""
 
+        self._check_value(client_value)
         server_value = self.make_client_value()
 
         return server_value, self.agree(client_value)
@@ -62,19 +56,14 @@ class DHExchange(KeyExchange):
 
         value = self._check_value(server_value)
 
-        if self._key is None or self._numbers is None:
+        if not self._private:
             raise KeyExchangeFailed('Expected our value to be sent before the answer to it')
 
-        try:
-            secret = self._key.exchange(dh.DHPublicNumbers(value, self._numbers).public_key())
-        except ValueError:
-            raise KeyExchangeFailed('Expected a Diffie-Hellman value of the group, got one outside it') from None
-
-        return encode_secret(secret)
+        return encode_secret(self._raise(value))
 
     def _set_group(self, prime: int, generator: int) -> None:
         self._prime = prime
-        self._numbers = dh.DHParameterNumbers(prime, generator)
+        self._generator = generator
 
     def _check_value(self, field: bytes) -> int:
         """Refuse what would make the secret known to anyone: 0, 1, p-1 and what lies outside (RFC 4253 section 8)."""
@@ -85,3 +74,8 @@ class DHExchange(KeyExchange):
             raise KeyExchangeFailed('Expected a Diffie-Hellman value from 2 to p-2, got one outside that range')
 
         return value
+
+    def _raise(self, base: int) -> bytes:
+        size = (self._prime.bit_length() + 7) // 8
+
+        return power(base.to_bytes(size, 'big'), self._private, self._prime.to_bytes(size, 'big'))

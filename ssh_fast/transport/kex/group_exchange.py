@@ -1,12 +1,9 @@
 """Diffie-Hellman in a group that the server chooses for the size the client asks for (RFC 4419, RFC 8270)."""
 
-import secrets
-
-from ..._power import power
 from ...constants import MSG_KEX_FIRST
 from ...errors import KeyExchangeFailed, ProtocolError
 from ...wire import Cursor, encode_byte, encode_mpint, encode_uint32
-from .base import KexContext, KexResult, encode_secret
+from .base import KexContext, KexResult
 from .dh import DHExchange
 from .groups import MODP_GROUPS
 
@@ -17,14 +14,13 @@ MIN_BITS = 2048                # RFC 8270
 PREFERRED_BITS = 3072          # as strong as a 128-bit cipher key
 MAX_BITS = 8192
 
-# Bytes of a private number: twice the strength of the longest cipher key, as in OpenSSH
-_PRIVATE_SIZE = 64
-
-_KNOWN_PRIMES = frozenset(MODP_GROUPS.values())
-
 
 class GroupExchange(DHExchange):
-    """diffie-hellman-group-exchange: REQUEST and GROUP go before INIT and REPLY."""
+    """diffie-hellman-group-exchange: REQUEST and GROUP go before INIT and REPLY.
+
+    A client takes a group of the server's own as it is, as OpenSSH does: the server has signed it, and could give the
+    secret away in any case, while the proof that its prime is one takes seconds.
+    """
 
     init_type = MSG_KEX_FIRST + 2
     reply_type = MSG_KEX_FIRST + 3
@@ -32,8 +28,6 @@ class GroupExchange(DHExchange):
     def __init__(self, context: KexContext, hash_name: str) -> None:
         super().__init__(context, 0, hash_name)
         self._request = b''
-        self._generator = 0
-        self._private = b''
 
     def start(self) -> None:
         """Ask for a group: the least, the wanted and the greatest number of bits."""
@@ -53,42 +47,15 @@ class GroupExchange(DHExchange):
 
             return None
 
-        if message_type == MSG_GROUP and self._context.is_client and self._numbers is None:
+        if message_type == MSG_GROUP and self._context.is_client and not self._prime:
             self._group_received(cursor)
 
             return None
 
-        if self._numbers is None:
+        if not self._prime:
             raise ProtocolError(f'Expected a group to be agreed upon first, got message {message_type}')
 
         return super().message_received(message_type, payload)
-
-    def make_client_value(self) -> bytes:
-        """Make our private number, and send e or f.
-
-        A client takes a group of the server's own as it is, as OpenSSH does: the server has signed it, and could give
-        the secret away in any case, while the proof that its prime is one takes seconds.
-        """
-
-        if self._numbers is None or self._prime in _KNOWN_PRIMES:
-            return super().make_client_value()
-
-        self._private = secrets.token_bytes(_PRIVATE_SIZE)
-
-        return encode_mpint(int.from_bytes(self._raise(self._generator), 'big'))
-
-    def agree(self, server_value: bytes) -> bytes:
-        """Raise the peer's value to our private number."""
-
-        if not self._private:
-            return super().agree(server_value)
-
-        return encode_secret(self._raise(self._check_value(server_value)))
-
-    def _raise(self, base: int) -> bytes:
-        size = (self._prime.bit_length() + 7) // 8
-
-        return power(base.to_bytes(size, 'big'), self._private, self._prime.to_bytes(size, 'big'))
 
     def _request_received(self, cursor: Cursor) -> None:
         low, wanted, high = cursor.uint32(), cursor.uint32(), cursor.uint32()
@@ -124,5 +91,4 @@ class GroupExchange(DHExchange):
 
     def _use_group(self, prime: int, generator: int) -> None:
         self._set_group(prime, generator)
-        self._generator = generator
         self._parameters = self._request + encode_mpint(prime) + encode_mpint(generator)

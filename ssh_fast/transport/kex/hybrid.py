@@ -1,87 +1,84 @@
-"""The post-quantum hybrid mlkem768x25519-sha256 (draft-ietf-sshm-mlkem-hybrid-kex)."""
+"""Post-quantum hybrids: a key encapsulation and a curve, whose two secrets are hashed into one.
+
+mlkem*: draft-ietf-sshm-mlkem-hybrid-kex; sntrup761x25519-sha512: draft-ietf-sshm-ntruprime-ssh.
+"""
 
 import hashlib
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import mlkem
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ...errors import KeyExchangeFailed
 from ...wire import Cursor, encode_string
 from .base import KexContext, KeyExchange
-from .ecdh import X25519, X25519_SIZE
-
-PUBLIC_KEY_SIZE = 1184         # FIPS 203, ML-KEM-768
-CIPHERTEXT_SIZE = 1088
+from .ecdh import CurveKey
+from .kem import KEM
 
 
-def mlkem_available() -> bool:
-    """Tell whether the library behind `cryptography` has ML-KEM-768."""
+class _SizedCurveKey(CurveKey, Protocol):
+    """A curve's key whose values all have one size, in bytes."""
 
-    try:
-        mlkem.MLKEM768PrivateKey.generate()
-    except UnsupportedAlgorithm:
-        return False
-
-    return True
+    size: int
 
 
-class MLKEM768X25519Exchange(KeyExchange):
-    """Two secrets in one: it holds as long as either ML-KEM-768 or Curve25519 does."""
+class HybridExchange(KeyExchange):
+    """Two secrets in one: it holds as long as either the encapsulation or the curve does."""
 
-    def __init__(self, context: KexContext) -> None:
-        super().__init__(context, 'sha256')
-        self._curve_key = X25519()
-        self._kem_key: mlkem.MLKEM768PrivateKey | None = None
+    def __init__(
+        self, context: KexContext, kem: KEM, make_curve_key: Callable[[], _SizedCurveKey], hash_name: str
+    ) -> None:
+        super().__init__(context, hash_name)
+        self._kem = kem
+        self._kem_key: Any = None
+        self._curve_key = make_curve_key()
 
     def make_client_value(self) -> bytes:
-        """Send C_INIT: the ML-KEM public key, then the Curve25519 value."""
+        """Send C_INIT: the encapsulation's public key, then the curve's value."""
 
-        self._kem_key = mlkem.MLKEM768PrivateKey.generate()
+        self._kem_key, public = self._kem.generate()
 
-        return encode_string(self._kem_key.public_key().public_bytes_raw() + self._curve_key.public)
+        return encode_string(public + self._curve_key.public)
 
     def answer(self, client_value: bytes) -> tuple[bytes, bytes]:
-        """Send S_REPLY: the ML-KEM ciphertext, then the Curve25519 value."""
+        """Send S_REPLY: the ciphertext, then the curve's value."""
 
-        public, curve_value = _split(client_value, PUBLIC_KEY_SIZE)
+        public, curve_value = self._split(client_value, self._kem.public_size)
 
         try:
-            kem_secret, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+            kem_secret, ciphertext = self._kem.encapsulate(public)
         except ValueError:
-            raise KeyExchangeFailed('Expected an ML-KEM-768 public key, got one that is not valid') from None
+            raise KeyExchangeFailed(f'Expected an {self._kem.name} public key, got one that is not valid') from None
 
-        secret = _combine(kem_secret, self._curve_key.exchange(curve_value))
+        secret = self._combine(kem_secret, self._curve_key.exchange(curve_value))
 
         return encode_string(ciphertext + self._curve_key.public), secret
 
     def agree(self, server_value: bytes) -> bytes:
         """Open the ciphertext and combine both secrets."""
 
-        ciphertext, curve_value = _split(server_value, CIPHERTEXT_SIZE)
+        ciphertext, curve_value = self._split(server_value, self._kem.ciphertext_size)
 
         if self._kem_key is None:
             raise KeyExchangeFailed('Expected our value to be sent before the answer to it')
 
         try:
-            kem_secret = self._kem_key.decapsulate(ciphertext)
+            kem_secret = self._kem.decapsulate(self._kem_key, ciphertext)
         except ValueError:
-            raise KeyExchangeFailed('Expected an ML-KEM-768 ciphertext, got one that is not valid') from None
+            raise KeyExchangeFailed(f'Expected an {self._kem.name} ciphertext, got one that is not valid') from None
 
-        return _combine(kem_secret, self._curve_key.exchange(curve_value))
+        return self._combine(kem_secret, self._curve_key.exchange(curve_value))
 
+    def _split(self, value: bytes, kem_size: int) -> tuple[bytes, bytes]:
+        """Take a value apart into the encapsulation's part and the curve's."""
 
-def _split(value: bytes, kem_size: int) -> tuple[bytes, bytes]:
-    """Take a value apart into its ML-KEM and its Curve25519 part."""
+        data = Cursor(value).string()
+        size = kem_size + self._curve_key.size
 
-    data = Cursor(value).string()
+        if len(data) != size:
+            raise KeyExchangeFailed(f'Expected a hybrid value of {size} bytes, got {len(data)}')
 
-    if len(data) != kem_size + X25519_SIZE:
-        raise KeyExchangeFailed(f'Expected a hybrid value of {kem_size + X25519_SIZE} bytes, got {len(data)}')
+        return data[:kem_size], data[kem_size:]
 
-    return data[:kem_size], data[kem_size:]
+    def _combine(self, kem_secret: bytes, curve_secret: bytes) -> bytes:
+        """Make K: the hash of both secrets, as a string and not as an mpint."""
 
-
-def _combine(kem_secret: bytes, curve_secret: bytes) -> bytes:
-    """Make K: the hash of both secrets, as a string and not as an mpint."""
-
-    return encode_string(hashlib.sha256(kem_secret + curve_secret).digest())
+        return encode_string(hashlib.new(self._hash_name, kem_secret + curve_secret).digest())
