@@ -8,6 +8,7 @@ from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
 
 from ssh_fast._flow cimport BlockSource, ByteSink, ChannelFlow
+from ssh_fast._queue cimport MESSAGE, Item
 
 import os
 
@@ -17,6 +18,9 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     BLOCK = 128 * 1024          # four packets as OpenSSH takes them, read by one system call
     RELEASE_SIZE = 4096         # writes shorter than this are not worth giving up the GIL
+
+    MSG_CHANNEL_EOF = 96
+    MSG_CHANNEL_CLOSE = 97
 
 
 cdef class FileSink(ByteSink):
@@ -80,7 +84,29 @@ cdef class FileFeed(BlockSource):
         self.position += <uint64_t>(self._got or BLOCK)
         self._got = 0
 
-        return 0 if self._over else self._flow.send_block(self, b'', self.position, BLOCK, 0)
+        if self._over:
+            return 0
+
+        if self._is_ended():
+            self._over = True
+            self._ended(None)
+            return 0
+
+        return self._flow.send_block(self, b'', self.position, BLOCK, 0)
+
+    cdef bint _is_ended(self) noexcept:
+        """Whether an end of file or a close waits in the flow: nothing may be sent behind it."""
+
+        cdef Py_ssize_t index
+        cdef Item *item
+
+        for index in range(self._flow._queue.count):
+            item = self._flow._queue.at(index)
+
+            if item.kind == MESSAGE and item.data[0] in (MSG_CHANNEL_EOF, MSG_CHANNEL_CLOSE):
+                return True
+
+        return False
 
     cdef object block_short(self, uint32_t tag, uint32_t wanted, Py_ssize_t got, int err):
         if got > 0:

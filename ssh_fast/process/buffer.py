@@ -14,6 +14,10 @@ _SMALL = 4096
 MAX_EXCEPTIONS = 1024
 
 
+class SoftEOF(Exception):
+    """An end of file typed into a terminal: what waits for data ends as at the end, and input may go on."""
+
+
 class ReceiveBuffer(Generic[AnyStr]):
     """Pieces of data in order; an exception among them is raised when what came before it has been read."""
 
@@ -73,6 +77,20 @@ class ReceiveBuffer(Generic[AnyStr]):
             self._searched = 0
 
             raise cast(Exception, self._pieces.popleft())
+
+    @property
+    def at_soft_eof(self) -> bool:
+        """Whether an end of file that was typed comes before any more data."""
+
+        return bool(self._pieces) and isinstance(self._pieces[0], SoftEOF)
+
+    def skip_soft_eof(self) -> None:
+        """Go on behind an end of file that was typed, if it comes next."""
+
+        if self.at_soft_eof:
+            self._pieces.popleft()
+            self._exceptions -= 1
+            self._searched = 0
 
     def raise_first(self) -> None:
         """Raise the first exception, if there is one, before the data in front of it is read."""

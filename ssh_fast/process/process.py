@@ -1,75 +1,30 @@
 """Commands as processes: on a client what `create_process` returns, on a server what a process factory is given.
 
-A connection makes a client's process with `await chan.create(lambda: SSHClientProcess(stdin=..., input=...), command)`
-and runs it to its end with `run_process`; it serves one with `chan.set_session(SSHServerProcess(process_factory))`.
+A connection makes a client's process with `await chan.create(SSHClientProcess, command)`, redirects its streams, and
+runs it to its end with `run_process`; it serves one with `chan.set_session(SSHServerProcess(process_factory))`.
 """
 
 import asyncio
 import builtins
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, AnyStr, Generic, Self, TypeAlias, cast
+from typing import Any, AnyStr, Generic, Self, cast
 
 from ..channel.channel import SSHChannel
 from ..channel.client_channel import SSHClientChannel
 from ..channel.server_channel import SSHServerChannel
-from ..constants import DEFAULT_LANG, DEVNULL, EXTENDED_DATA_STDERR, PIPE, STDOUT
-from ..errors import Error
+from ..constants import DEFAULT_LANG, EXTENDED_DATA_STDERR
 from ..logging import ContextLogger
-from .stream_session import SSHStreamSession
-from .streams import SSHClientStreamSession, SSHServerStreamSession
+from .redirect_pumps import Drain, Feed
+from .redirect_session import Redirections, RedirectSession, open_redirections
+from .results import ExitSignal, ProcessError, SSHCompletedProcess, TimeoutError
+from .streams import SSHClientStreamSession, SSHReader, SSHServerStreamSession, SSHWriter
 
-ExitSignal: TypeAlias = tuple[str, bool, str, str]
-
-
-class ProcessError(Error):
-    """A process run with `check` ended with a status other than 0, or by a signal; `code` is its exit status."""
-
-    def __init__(
-        self,
-        env: Mapping[str, str] | None,
-        command: str | None,
-        subsystem: str | None,
-        exit_status: int | None,
-        exit_signal: ExitSignal | None,
-        returncode: int | None,
-        stdout: bytes | str,
-        stderr: bytes | str,
-        reason: str = '',
-        lang: str = DEFAULT_LANG,
-    ) -> None:
-        super().__init__(exit_status or 0, reason or _describe_end(exit_status, exit_signal), lang)
-
-        self.env = env
-        self.command = command
-        self.subsystem = subsystem
-        self.exit_status = exit_status
-        self.exit_signal = exit_signal
-        self.returncode = returncode
-        self.stdout = stdout
-        self.stderr = stderr
+# The default of `bufsize`, AsyncSSH's; see `Opener` for what it means.
+BUFSIZE = 8192
 
 
-class TimeoutError(ProcessError, builtins.TimeoutError):
-    """A process did not end in the time that was given; the output until then is in `stdout` and `stderr`."""
-
-
-@dataclass
-class SSHCompletedProcess:
-    """How a process ended, and the output that it left."""
-
-    env: Mapping[str, str] | None = None
-    command: str | None = None
-    subsystem: str | None = None
-    exit_status: int | None = None
-    exit_signal: ExitSignal | None = None
-    returncode: int | None = None
-    stdout: bytes | str | None = None
-    stderr: bytes | str | None = None
-
-
-class SSHProcess(SSHStreamSession[AnyStr]):
+class SSHProcess(RedirectSession[AnyStr]):
     """What processes of both sides have."""
 
     @property
@@ -118,9 +73,10 @@ class SSHProcess(SSHStreamSession[AnyStr]):
         return self._chan.is_closing()
 
     async def wait_closed(self) -> None:
-        """Wait until the channel is closed."""
+        """Wait until the channel is closed, and what was redirected is written."""
 
         await self._chan.wait_closed()
+        await self.wait_for_redirections()
 
     async def __aenter__(self) -> Self:
         """Use the process in a block."""
@@ -139,55 +95,11 @@ class SSHProcess(SSHStreamSession[AnyStr]):
 class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Generic[AnyStr]):
     """A process on the server: its streams, its end, and what can be sent to it."""
 
-    def __init__(
-        self, stdin: Any = PIPE, stdout: Any = PIPE, stderr: Any = PIPE, input: AnyStr | None = None
-    ) -> None:
-        """Make the session of a process.
-
-        The streams are PIPE or DEVNULL, `stderr` also STDOUT; `input` is written as the whole standard input.
-
-        Raises:
-          ValueError: a stream is anything else, or `input` is given with DEVNULL
-        """
-
+    def __init__(self) -> None:
         super().__init__()
 
-        _check_target('stdin', stdin, PIPE, DEVNULL)
-        _check_target('stdout', stdout, PIPE, DEVNULL)
-        _check_target('stderr', stderr, PIPE, DEVNULL, STDOUT)
-
-        if input is not None and stdin == DEVNULL:
-            raise ValueError('input cannot be given when stdin is DEVNULL')
-
-        self._input: AnyStr | None = input
-        self._has_stdin = stdin == PIPE
-        # Where received data goes, by its type; what is not here is dropped.
-        self._targets: dict[int | None, int | None] = {}
         self._end_error: Exception | None = None
-
-        if stdout == PIPE:
-            self._targets[None] = None
-
-        if stderr == PIPE:
-            self._targets[EXTENDED_DATA_STDERR] = EXTENDED_DATA_STDERR
-        elif stderr == STDOUT and stdout == PIPE:
-            self._targets[EXTENDED_DATA_STDERR] = None
-
-    def session_started(self) -> None:
-        """Write the input that was given."""
-
-        if self._input is not None:
-            self._chan.write(self._input)
-            self._input = None
-            self._chan.write_eof()
-        elif not self._has_stdin:
-            self._chan.write_eof()
-
-    def data_received(self, data: AnyStr, datatype: int | None) -> None:
-        """Keep output where it was directed to."""
-
-        if datatype in self._targets:
-            super().data_received(cast(Any, data), self._targets[datatype])
+        self._redirect_error: Exception | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Keep the reason: without an exit status nobody knows how the process ended."""
@@ -198,6 +110,59 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
 
         if not ended:
             self._end_error = exc or self._lost_error
+
+    # --- redirection --------------------------------------------------------------------------------------------------
+
+    @property
+    def redirect_reader(self) -> SSHReader[AnyStr]:
+        """The output: what another process is fed from that is given this one."""
+
+        return self.stdout
+
+    @property
+    def redirect_writer(self) -> SSHWriter[AnyStr]:
+        """The input: what another process writes to that is given this one."""
+
+        return self.stdin
+
+    async def redirect(
+        self,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        bufsize: int = BUFSIZE,
+        send_eof: bool = True,
+        recv_eof: bool = True,
+    ) -> None:
+        """Redirect streams of the process; None leaves one as it is.
+
+        `stdin` is fed from a path, file object, async file object, file descriptor, socket, `SSHReader`, asyncio
+        `StreamReader` or process, and its end is passed on if `send_eof`. `stdout` and `stderr` go to the like of them
+        that can be written to, whose ends are closed at the end of the output if `recv_eof`. PIPE gives a stream back,
+        DEVNULL is nothing, and for `stderr` STDOUT is where `stdout` goes.
+
+        Raises:
+          OSError: a file cannot be opened
+          TypeError, ValueError: an argument is nothing that a stream can be redirected to
+        """
+
+        await self.attach_redirections(
+            await open_client_redirections(stdin, stdout, stderr, bufsize, send_eof, recv_eof)
+        )
+
+    def write_input(self, data: AnyStr) -> None:
+        """Write the whole input, if the process still takes it."""
+
+        try:
+            self._chan.write(data)
+            self._chan.write_eof()
+        except BrokenPipeError:
+            self.logger.debug('The process ended before its input was written')
+
+    def _redirection_failed(self, pump: Drain | Feed, exc: Exception) -> None:
+        # Neither half an input nor half an output may look like a whole one.
+        self._redirect_error = self._redirect_error or exc
+        self._chan.abort()
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -233,11 +198,7 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
         self._remove_limit()
 
         if input is not None:
-            try:
-                self._chan.write(input)
-                self._chan.write_eof()
-            except BrokenPipeError:
-                self.logger.debug('The process ended before its input was written')
+            self.write_input(input)
 
         await self._wait_for_end()
 
@@ -250,6 +211,7 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
           ProcessError: with `check`, the exit status is not 0
           TimeoutError: the process did not end in `timeout` seconds; it still runs
           DisconnectError: the connection went away before the process ended
+          OSError, UnicodeError: a redirection failed, which ended the process
         """
 
         self._remove_limit()
@@ -273,19 +235,21 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
           BufferError: some was dropped, because nobody read it while the other was awaited
         """
 
-        for buffer in self._buffers.values():
-            buffer.raise_first()
+        return self._collect(None), self._collect(EXTENDED_DATA_STDERR)
 
-        return (
-            self._buffers[None].take(-1, self._empty),
-            self._buffers[EXTENDED_DATA_STDERR].take(-1, self._empty),
-        )
+    def _collect(self, datatype: int | None) -> AnyStr:
+        if datatype in self._takers:
+            return self._empty
+
+        self._buffers[datatype].raise_first()
+
+        return self._buffers[datatype].take(-1, self._empty)
 
     async def _wait_for_end(self) -> None:
         await self.wait_closed()
 
-        if self._end_error:
-            raise self._end_error
+        if error := self._redirect_error or self._end_error:
+            raise error
 
     def _result(self) -> SSHCompletedProcess:
         return SSHCompletedProcess(
@@ -326,15 +290,27 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
         self._client_channel.kill()
 
 
+async def open_client_redirections(
+    stdin: Any, stdout: Any, stderr: Any, bufsize: int, send_eof: bool, recv_eof: bool
+) -> Redirections:
+    """Open what a client's process is to be redirected to, as the arguments of `redirect` say."""
+
+    targets = {None: ('stdout', stdout), EXTENDED_DATA_STDERR: ('stderr', stderr)}
+
+    return await open_redirections({None: ('stdin', stdin)}, targets, bufsize, send_eof, recv_eof)
+
+
 async def run_process(
     process: SSHClientProcess[Any], check: bool = False, timeout: float | None = None
 ) -> SSHCompletedProcess:
-    """Wait as `SSHClientProcess.wait` does; whatever ends the wait early closes the process."""
+    """Wait as `SSHClientProcess.wait` does; whatever ends the wait early closes the process and its redirections."""
 
     try:
         return await process.wait(check, timeout)
     finally:
         process.channel.abort()
+        process.stop_redirections()
+        await process.wait_for_redirections()
 
 
 class SSHServerProcess(SSHProcess[AnyStr], SSHServerStreamSession[AnyStr], Generic[AnyStr]):
@@ -344,6 +320,45 @@ class SSHServerProcess(SSHProcess[AnyStr], SSHServerStreamSession[AnyStr], Gener
         super().__init__(None)
 
         self._process_factory: Callable[[SSHServerProcess[AnyStr]], Awaitable[None] | None] = process_factory
+
+    @property
+    def redirect_reader(self) -> SSHReader[AnyStr]:
+        """What the client sends: what another process is fed from that is given this one."""
+
+        return self.stdin
+
+    @property
+    def redirect_writer(self) -> SSHWriter[AnyStr]:
+        """What the client receives: what another process writes to that is given this one."""
+
+        return self.stdout
+
+    async def redirect(
+        self,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        bufsize: int = BUFSIZE,
+        send_eof: bool = True,
+        recv_eof: bool = True,
+    ) -> None:
+        """Redirect streams as `SSHClientProcess.redirect` does, the other way round: `stdin` is written to a target.
+
+        `stdout` and `stderr` are fed from sources; `await process.stdout.drain()` waits for the end of one. Signals,
+        breaks and terminal sizes are passed on if `stdin` goes to a process. A source that fails ends the process with
+        status 1; what comes for a `stdin` that nobody reads any more is dropped.
+        """
+
+        sources = {None: ('stdout', stdout), EXTENDED_DATA_STDERR: ('stderr', stderr)}
+        opened = await open_redirections(sources, {None: ('stdin', stdin)}, bufsize, send_eof, recv_eof)
+        await self.attach_redirections(opened)
+
+    def _redirection_failed(self, pump: Drain | Feed, exc: Exception) -> None:
+        if isinstance(pump, Drain) and isinstance(exc, BrokenPipeError | ConnectionResetError):
+            self.logger.debug('Nobody reads the redirected input any more: %r', exc)
+            self._drop_received(pump.datatype)
+        else:
+            self._handler_failed(exc)
 
     def shell_requested(self) -> bool:
         """Grant a shell."""
@@ -413,22 +428,3 @@ class SSHServerProcess(SSHProcess[AnyStr], SSHServerStreamSession[AnyStr], Gener
         """End the process as if by a signal, behind what was written."""
 
         self._server_channel.exit_with_signal(signal, core_dumped, msg, lang)
-
-
-def _check_target(name: str, value: Any, *allowed: int) -> None:
-    # A file object may compare in ways of its own, and True is an int.
-    if type(value) is not int or value not in allowed:
-        names = {PIPE: 'PIPE', DEVNULL: 'DEVNULL', STDOUT: 'STDOUT'}
-        expected = ', '.join(names[choice] for choice in allowed)
-
-        raise ValueError(f'{name} must be one of {expected}: it cannot be redirected to {type(value).__name__} yet')
-
-
-def _describe_end(exit_status: int | None, exit_signal: ExitSignal | None) -> str:
-    if not exit_signal:
-        return f'The process exited with status {exit_status}'
-
-    signal, core_dumped, message, _ = exit_signal
-    dumped = ', core dumped' if core_dumped else ''
-
-    return f'The process was ended by signal {signal}{dumped}{message and f": {message}"}'

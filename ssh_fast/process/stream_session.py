@@ -136,6 +136,10 @@ class SSHStreamSession(SSHSession[AnyStr]):
                 self._raise_end(buffer, readable)
 
             data = buffer.take(n, self._empty)
+
+            if n < 0 or len(data) < wanted:
+                buffer.skip_soft_eof()
+
             self._after_reading()
 
         if exact and len(data) < n:
@@ -178,6 +182,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
 
                 if self._eof_received or buffer.has_exception or self._is_full(datatype):
                     data = buffer.take(-1, self._empty)
+                    buffer.skip_soft_eof()
                     self._after_reading()
 
                     raise asyncio.IncompleteReadError(_partial(data), None)
@@ -238,7 +243,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
     def _raise_end(self, buffer: ReceiveBuffer[AnyStr], readable: int) -> None:
         """Raise what ended the data: an exception behind it if all was read, or the loss of the connection."""
 
-        if not readable:
+        if not readable and not buffer.at_soft_eof:
             buffer.raise_next()
 
         if self._lost_error and not buffer.has_exception:

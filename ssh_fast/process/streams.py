@@ -15,6 +15,7 @@ from ..channel.session import SSHClientSession, SSHServerSession
 from ..constants import EXTENDED_DATA_STDERR
 from ..errors import BreakReceived, SignalReceived, TerminalSizeChanged
 from ..logging import ContextLogger
+from .buffer import SoftEOF
 from .stream_session import SSHStreamSession
 
 StreamHandler: TypeAlias = Callable[['SSHReader[Any]', 'SSHWriter[Any]', 'SSHWriter[Any]'], Awaitable[None] | None]
@@ -273,6 +274,11 @@ class SSHServerStreamSession(SSHStreamSession[AnyStr], SSHServerSession[AnyStr])
         """Raise `SignalReceived` in stdin."""
 
         self.exception_received(SignalReceived(signal))
+
+    def soft_eof_received(self) -> None:
+        """End what reads stdin as at the end of file, once; input may go on."""
+
+        self._feed_exception(SoftEOF())
 
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """Raise `TerminalSizeChanged` in stdin."""
