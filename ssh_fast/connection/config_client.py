@@ -101,8 +101,7 @@ _KEYWORDS: dict[str, Parse] = {
 }
 
 # Keywords of OpenSSH that decide nothing here: programs that show things to people, multiplexing, other daemons.
-_UNUSED = frozenset(
-    """
+_UNUSED = frozenset(re.findall(r'\w+', """
     addkeystoagent batchmode channeltimeout checkhostip clearallforwardings connectionattempts controlmaster
     controlpath controlpersist enableescapecommandline escapechar exitonforwardfailure fingerprinthash
     forkafterauthentication forwardx11 forwardx11timeout forwardx11trusted gatewayports gssapiauthentication
@@ -112,8 +111,7 @@ _UNUSED = frozenset(
     obscurekeystroketiming permitlocalcommand permitremoteopen proxyusefdpass requiredrsasize securitykeyprovider
     sessiontype stdinnull streamlocalbindmask streamlocalbindunlink syslogfacility tunnel tunneldevice
     verifyhostkeydns versionaddendum visualhostkey warnweakcrypto xauthlocation
-    """.split()
-)
+"""))
 
 _ACCUMULATING = ('identityfile', 'certificatefile', 'sendenv', 'localforward', 'remoteforward', 'dynamicforward')
 
@@ -123,9 +121,7 @@ _PARSE: dict[str, Parse] = {
     **dict.fromkeys(_UNUSED, value.ignored),
     'host': parse_host,
     'match': match_parser(
-        frozenset(
-            'all canonical final exec host originalhost user localuser tagged localnetwork'.split()
-        )
+        ('all', 'canonical', 'final', 'exec', 'host', 'originalhost', 'user', 'localuser', 'tagged', 'localnetwork')
     ),
     'include': parse_include,
 }

@@ -1,7 +1,7 @@
 """Which blocks of a configuration apply: the patterns of Host, and the criteria of Match."""
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..keys.patterns import HostPatternList, matches_wildcard, parse_address
@@ -45,7 +45,7 @@ def parse_include(_: str, rest: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def match_parser(known: frozenset[str]) -> Callable[[str, str], tuple[Criterion, ...]]:
+def match_parser(known: Sequence[str]) -> Callable[[str, str], tuple[Criterion, ...]]:
     """Make a parser of Match lines with these criteria."""
 
     def parse(_: str, rest: str) -> tuple[Criterion, ...]:
@@ -57,7 +57,7 @@ def match_parser(known: frozenset[str]) -> Callable[[str, str], tuple[Criterion,
             name = word[negated:].lower()
 
             if name not in known:
-                raise ValueError(f'{word!r} is not a criterion, expected some of {", ".join(sorted(known))}')
+                raise ValueError(f'{word!r} is not a criterion, expected some of {", ".join(known)}')
 
             if name == 'all' and (len(criteria) > 1 or (rest and not rest.startswith('#'))):
                 raise ValueError("'all' cannot stand beside other criteria")

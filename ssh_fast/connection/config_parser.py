@@ -48,6 +48,13 @@ class Directive(NamedTuple):
         return ConfigParseError(f'{self.place}: {self.keyword}: {printable(str(reason), 512)}')
 
 
+class Configured(NamedTuple):
+    """The value that a configuration has for an option, and the line that it comes from."""
+
+    value: Any
+    line: Directive
+
+
 def next_word(text: str) -> tuple[str, str]:
     """Split off a word that ends at white space, at one `=`, or at the end of its quotes; return it and the rest.
 
@@ -180,8 +187,8 @@ def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse], unknown: Par
 class ConfigFiles:
     """The files of one configuration: each is read once, and whoever resolves by it again sees the same.
 
-    Files parsed before are taken from a memory of their parsed lines, as long as they stay unchanged. Names that Include
-    leaves relative are looked for in `folder`.
+    Files parsed before are taken from a memory of their parsed lines, as long as they stay unchanged. Names that
+    Include leaves relative are looked for in `folder`.
     """
 
     def __init__(

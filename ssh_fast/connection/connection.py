@@ -19,9 +19,11 @@ from ..transport.options import TransportOptions
 from ..transport.transport import Transport
 from ..wire import Cursor, encode_boolean, encode_byte, encode_string
 from .dial import tune_socket
+from .extra_info import algorithm_info
 from .keepalive import Keepalive
-from .options import SSHConnectionOptions
+from .options_base import SSHConnectionOptions
 from .questions import Questions
+from .read_pacing import ReadPacing
 
 T = TypeVar('T')
 
@@ -63,6 +65,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._keepalive = Keepalive(self, options.keepalive_interval, options.keepalive_count_max)
 
         self._in_pass = False
+        self._answering = False
         self._flush_scheduled = False
         self._reading_paused = False
         self._questions = Questions(self)
@@ -112,6 +115,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         )
         self._reader = self._ssh.reader
         self._writer = self._ssh.writer
+        self._pacing = ReadPacing(self._loop, self._reader, transport.get_extra_info('socket'))
 
         try:
             self._owner_connection_made()
@@ -135,6 +139,9 @@ class SSHConnection(asyncio.BufferedProtocol):
 
         self._run(self._reader.buffer_updated, nbytes)
         self._keepalive.heard(now)
+
+        if self._reader.total_bytes >= self._pacing.look_at:
+            self._pacing.look(now)
 
     def eof_received(self) -> None:
         """Take the end of the peer's stream as the end of the connection."""
@@ -233,7 +240,11 @@ class SSHConnection(asyncio.BufferedProtocol):
             if outermost:
                 self._in_pass = False
 
-        if outermost:
+        if outermost and self._answering:
+            # Whoever was woken by a message may have something to send too: one write for all.
+            self._answering = False
+            self._schedule_flush()
+        elif outermost:
             self._flush()
 
     def send_message(self, payload: bytes) -> None:
@@ -249,6 +260,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         if message_type < 80:
             handled = self._login_message_received(message_type, payload)
         else:
+            self._answering = True
             handled = self._mux is not None and self._mux.message_received(message_type, payload, sequence)
 
         if not handled:
@@ -404,6 +416,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._exc = exc
         self._cancel_timers()
         self._keepalive.stop()
+        self._pacing.stop()
 
         if self._tick_timer:
             self._tick_timer.cancel()
@@ -466,17 +479,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         if not self._socket_transport and not self._closing:
             return default
 
-        if name in ('client_version', 'server_version'):
-            version: bytes = getattr(self._ssh, name)
-            return version.decode('ascii', 'backslashreplace') if version else default
-
-        algorithms = self._ssh.algorithms
-        attribute = {'kex_alg': 'kex', 'host_key_alg': 'host_key'}.get(name, name)
-
-        if algorithms and attribute in _ALGORITHM_NAMES:
-            return getattr(algorithms, attribute).decode('ascii')
-
-        return default
+        return algorithm_info(self._ssh, name, default)
 
     def set_extra_info(self, **kwargs: object) -> None:
         """Keep values that get_extra_info returns."""
@@ -586,11 +589,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         name = printable(channel_type.decode(errors='replace'), 64)
 
         raise ChannelOpenError(OPEN_UNKNOWN_CHANNEL_TYPE, f'Unknown channel type {name}')
-
-
-_ALGORITHM_NAMES = frozenset(
-    ('kex', 'host_key', *(f'{way}_{what}' for way in ('send', 'recv') for what in ('cipher', 'mac', 'compression')))
-)
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -1,152 +1,38 @@
-"""The options of connections: which there are, what they default to, and objects that hold them ready for use."""
+"""The options of connections, as objects that hold them ready for use: those of clients, and those of servers."""
 
 import asyncio
-import getpass
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from typing import Any, Literal, Self
 
-from ..channel.channel import DEFAULT_MAX_WINDOW, DEFAULT_WINDOW
 from ..keys.authorized_keys import SSHAuthorizedKeys
 from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
-from ..keys.load import load_default_keypairs, load_keypairs
-from ..transport.algorithms import available_algorithms
-from ..userauth.messages import DEFAULT_METHODS, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
+from ..keys.load import open_keypairs
+from ..logging import logger
+from ..userauth.messages import DEFAULT_METHODS, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
 from ..userauth.server_policy import MethodSequence
+from . import options_load as load
 from . import options_prepare as prepare
 from . import options_table as table
 from . import options_trust as trust
 from .callbacks import SSHClient, SSHServer
+from .canonical import canonical_name
+from .config_client import ClientConfig, client_files
+from .config_client_options import client_options, config_forwards
+from .config_parser import ConfigFiles, Configured, Directive
+from .config_values import Forward
+from .options_base import Sources, SSHConnectionOptions
 from .options_prepare import PasswordValue
 
-_HOST_BASED = b'hostbased'
+# The user's file is read if there is one; the system's is not, as in AsyncSSH.
+_DEFAULT_CONFIG = '~/.ssh/config'
 
-_ALGORITHM_KINDS = {
-    'kex_algs': 'kex',
-    'encryption_algs': 'encryption',
-    'mac_algs': 'mac',
-    'compression_algs': 'compression',
-    'signature_algs': 'signature',
-    'server_host_key_algs': 'host_key',
-}
-
-
-class SSHConnectionOptions:
-    """What the options of clients and of servers share.
-
-    An object is made from keywords, or from another object and the keywords that differ. Files are read when it is made
-    (see `construct`), not when it is used: what one object holds serves any number of connections. The empty tuple
-    leaves an option unset. A keyword that is not known raises `TypeError`; a value that cannot be, or that asks for
-    what this version does not have, `ValueError`.
-    """
-
-    _options: ClassVar[Mapping[str, table.Option]] = table.COMMON
-    _unsupported: ClassVar[Mapping[str, Sequence[object]]] = table.UNSUPPORTED_COMMON
-
-    host: str
-    port: int
-    family: int
-    local_addr: tuple[str, int] | None
-    tcp_keepalive: bool
-    utf8_decode_errors: str
-    kex_algs: tuple[bytes, ...]
-    encryption_algs: tuple[bytes, ...]
-    mac_algs: tuple[bytes, ...]
-    compression_algs: tuple[bytes, ...]
-    signature_algs: tuple[bytes, ...]
-    ca_signature_algs: tuple[bytes, ...]
-    host_based_auth: bool
-    public_key_auth: bool
-    kbdint_auth: bool
-    password_auth: bool
-    rekey_bytes: int
-    rekey_seconds: float
-    connect_timeout: float | None
-    login_timeout: float
-    keepalive_interval: float
-    keepalive_count_max: int
-    encoding: str | None
-    errors: str
-    window: int
-    max_window: int
-    max_pktsize: int
-
-    _given: dict[str, Any]
-
-    def __init__(self, options: Self | None = None, **kwargs: object) -> None:
-        if options is not None and not isinstance(options, type(self)):
-            raise TypeError(f'Expected options of type {type(self).__name__}, got {type(options).__name__}')
-
-        if options is not None:
-            self.__dict__.update(options.__dict__)
-
-        self._apply(kwargs, None if options is None else set(kwargs))
-
-    @classmethod
-    async def construct(cls, options: Self | None = None, **kwargs: object) -> Self:
-        """Make an object in another thread, so that reading key files doesn't hold up the event loop."""
-
-        if options is not None and not kwargs and type(options) is cls:
-            return options
-
-        return await asyncio.get_running_loop().run_in_executor(None, partial(cls, options, **kwargs))
-
-    def update(self, **kwargs: object) -> None:
-        """Set options anew; if a value is refused, none changes."""
-
-        self._apply(kwargs, set(kwargs))
-
-    def is_set(self, name: str) -> bool:
-        """Tell whether an option was given, rather than left to its default."""
-
-        return name in self._given
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f'Options do not change by assignment: use update({name}=...)')
-
-    def __repr__(self) -> str:
-        # Most values are long or secret.
-        return f'<{type(self).__name__} host={self.host!r} port={self.port}>'
-
-    def _apply(self, kwargs: Mapping[str, object], changed: set[str] | None) -> None:
-        """Check the keywords and set what follows from them; `changed` is None for a new object."""
-
-        given = {**self.__dict__.get('_given', {}), **kwargs}
-
-        for name, value in kwargs.items():
-            if name in self._unsupported:
-                prepare.refuse_unsupported(name, value, self._unsupported[name])
-            elif name not in self._options:
-                raise TypeError(f'{type(self).__name__} got an unexpected option {name!r}')
-
-            if name in self._unsupported or prepare.is_unset(value):
-                del given[name]
-
-        values: dict[str, Any] = {}
-
-        for name in self._options if changed is None else changed & self._options.keys():
-            option = self._options[name]
-
-            if name in given:
-                values[name] = option.check(name, given[name])
-            elif name in _ALGORITHM_KINDS:
-                values[name] = available_algorithms(_ALGORITHM_KINDS[name])
-            else:
-                values[name] = option.default
-
-        if 'window' in values or 'max_window' in values:
-            values['window'], values['max_window'] = _windows(given)
-
-        self._load(given, values, changed)
-        self.__dict__.update(values, _given=given)
-
-    def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
-        """Replace names of files in `values` by what they hold, and unset values by what stands in for them."""
-
-        raise NotImplementedError
+# What a client's configuration depends on
+_CONFIG_NAMES = frozenset(('config', 'host', 'port', 'username', 'canonicalize_hostname'))
 
 
 class SSHClientConnectionOptions(SSHConnectionOptions):
@@ -191,20 +77,92 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_type: str | None
     term_size: tuple[int, int] | tuple[int, int, int, int] | None
     term_modes: Mapping[int, int] | None
+    proxy_command: tuple[str, ...] | None
+    canonicalize_hostname: bool | str
+    canonical_domains: tuple[str, ...]
+    canonicalize_fallback_local: bool
+    canonicalize_max_dots: int
+    canonicalize_permitted_cnames: tuple[tuple[str, str], ...]
 
-    def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
+    _files: ConfigFiles
+    _forwards: tuple[Forward, ...]
+    _canonicalizing: bool
+
+    @property
+    def proxy_jump(self) -> str | None:
+        """The hosts of the configuration's ProxyJump, as [user@]host[:port] between commas."""
+
+        if self.is_set('proxy_command') or 'tunnel' in self._given or 'tunnel' not in self._configured:
+            return None
+
+        hosts: str | None = self._configured['tunnel'].value
+
+        return hosts
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]:
+        """The forwardings that the configuration asks for; nothing is forwarded for it being there."""
+
+        return self._forwards
+
+    async def _settle(self, loop: asyncio.AbstractEventLoop) -> Self:
+        if not self._canonicalizing:
+            return self
+
+        name = await canonical_name(self, loop)
+        settled = copy(self)
+        await loop.run_in_executor(None, partial(settled._set, self._given, set(), name))
+
+        return settled
+
+    def _configure(
+        self, given: Mapping[str, Any], changed: set[str] | None, canonical_host: str | None
+    ) -> tuple[dict[str, Any], dict[str, Configured]]:
+        if changed is not None and changed.isdisjoint(_CONFIG_NAMES) and canonical_host is None:
+            return {}, dict(self._configured)
+
+        files: ConfigFiles | None = self.__dict__.get('_files')
+
+        if files is None or (changed and 'config' in changed):
+            files = _files(given.get('config'))
+
+        def checked(name: str) -> Any:
+            return self._options[name].check(name, given[name]) if name in given else None
+
+        user = load.local_user('username')
+        config = ClientConfig(files, checked('host') or '', checked('username'), checked('port'), user)
+        configured = client_options(config, DEFAULT_METHODS)
+        canonicalizes = given.get('canonicalize_hostname', _value(configured, 'canonicalize_hostname'))
+
+        if canonical_host is not None or (config.wants_final and not canonicalizes):
+            config.finish(canonical_host)
+            configured = client_options(config, DEFAULT_METHODS)
+
+        if 'hostname' in config.lines or canonical_host is not None:
+            line = config.lines.get('hostname') or Directive('hostname', config.resolved_host, 'DNS', 0)
+            configured['host'] = Configured(config.resolved_host, line)
+
+        _log_refused(configured, self._unsupported)
+        state = {
+            '_files': files,
+            '_forwards': config_forwards(config),
+            '_canonicalizing': bool(canonicalizes) and canonical_host is None,
+        }
+
+        return state, configured
+
+    def _load(self, sources: Sources, values: dict[str, Any]) -> None:
+        given, touched = sources.effective, sources.touched
+
         # What these hold is in the key pairs.
         for name in ('passphrase', 'client_certs', 'client_host_certs'):
             values.pop(name, None)
 
-        def touched(*names: str) -> bool:
-            return changed is None or not changed.isdisjoint(names)
-
         if touched('username') and 'username' not in given:
-            values['username'] = _local_user('username')
+            values['username'] = load.local_user('username')
 
         if touched('client_username') and 'client_username' not in given:
-            values['client_username'] = _local_user('client_username')
+            values['client_username'] = load.local_user('client_username')
 
         if touched('known_hosts') and 'known_hosts' not in given:
             values['known_hosts'] = trust.default_known_hosts()
@@ -215,15 +173,17 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         flags = ('host_based_auth', 'public_key_auth', 'kbdint_auth', 'password_auth')
         uses_keys = given.get('public_key_auth', True) and given.get('client_keys', ()) is not None
 
-        if touched('preferred_auth', 'client_keys', *flags):
+        if touched('preferred_auth', 'client_keys', 'client_host_keys', 'client_host_keysign', *flags):
             preferred = values.get('preferred_auth') or prepare.preferred_methods(
                 'preferred_auth', given.get('preferred_auth', [name.decode() for name in DEFAULT_METHODS])
             )
-            wanted = dict(zip((_HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD), flags, strict=True))
+            wanted = dict(zip((HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD), flags, strict=True))
             values['preferred_auth'] = tuple(
                 name
                 for name in preferred
-                if given.get(wanted[name], True) and (name != PUBLIC_KEY or uses_keys)
+                if given.get(wanted[name], True)
+                and (name != PUBLIC_KEY or uses_keys)
+                and (name != HOST_BASED or given.get('client_host_keys') or given.get('client_host_keysign'))
             )
 
         if touched('agent_path', 'client_keys', 'public_key_auth'):
@@ -231,10 +191,18 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
             values['agent_path'] = os.path.expanduser(path) if path else None
 
         if touched('client_keys', 'client_certs', 'passphrase', 'ignore_encrypted', 'public_key_auth'):
-            values['client_keys'] = _load_client_keys(given) if uses_keys else ()
+            values['client_keys'] = (
+                load.client_keys(given, sources.only_configured('client_keys')) if uses_keys else ()
+            )
+
+        if 'agent_identities' not in given and touched('agent_identities', 'identities_only'):
+            only: Sequence[str] | None = _value(sources.configured, 'identities_only')
+            values['agent_identities'] = None if only is None else tuple(
+                key.public_data for key in load.identities(only)
+            )
 
         if touched('client_host_keys', 'client_host_certs', 'passphrase'):
-            values['client_host_keys'] = _load_keys('client_host_keys', 'client_host_certs', given)
+            values['client_host_keys'] = load.key_pairs('client_host_keys', 'client_host_certs', given)
 
 
 class SSHServerConnectionOptions(SSHConnectionOptions):
@@ -276,58 +244,39 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     sftp_factory: Callable[..., Any] | bool | None
     sftp_version: Literal[3]
 
-    def _load(self, given: Mapping[str, Any], values: dict[str, Any], changed: set[str] | None) -> None:
+    def _configure(
+        self, given: Mapping[str, Any], changed: set[str] | None, canonical_host: str | None
+    ) -> tuple[dict[str, Any], dict[str, Configured]]:
+        return {}, {}
+
+    def _load(self, sources: Sources, values: dict[str, Any]) -> None:
         # What these hold is in the key pairs.
         for name in ('passphrase', 'server_host_certs'):
             values.pop(name, None)
 
-        if changed is None or not changed.isdisjoint(('server_host_keys', 'server_host_certs', 'passphrase')):
-            values['server_host_keys'] = _load_keys('server_host_keys', 'server_host_certs', given)
+        if sources.touched('server_host_keys', 'server_host_certs', 'passphrase'):
+            pairs = load.key_pairs('server_host_keys', 'server_host_certs', sources.effective)
+            values['server_host_keys'] = tuple(open_keypairs(pairs))
 
 
-def _windows(given: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the first receive window and its bound: what is not given follows what is."""
-
-    window, bound = given.get('window'), given.get('max_window')
-
-    if window and bound and window > bound:
-        raise ValueError(f'window: expected at most max_window, {bound}, got {window}')
-
-    return window or min(DEFAULT_WINDOW, bound or DEFAULT_WINDOW), bound or max(DEFAULT_MAX_WINDOW, window or 0)
+def _value(configured: Mapping[str, Configured], name: str) -> Any:
+    return configured[name].value if name in configured else None
 
 
-def _local_user(name: str) -> str:
-    try:
-        return prepare.username(name, getpass.getuser())
-    except (KeyError, OSError) as exc:
-        raise ValueError(f'{name}: the local user has no name, so it must be given: {exc}') from None
+def _files(paths: tuple[str, ...] | None) -> ConfigFiles:
+    """Return the files of a client's configuration; the user's if none were named."""
+
+    if paths is not None:
+        return client_files(paths)
+
+    default = os.path.expanduser(_DEFAULT_CONFIG)
+
+    return client_files((default,) if os.access(default, os.R_OK) else (), guarded=True)
 
 
-def _load_client_keys(given: Mapping[str, Any]) -> tuple[SSHKeyPair, ...]:
-    if 'client_keys' in given:
-        return _load_keys('client_keys', 'client_certs', given)
+def _log_refused(configured: Mapping[str, Configured], unsupported: Mapping[str, Sequence[object]]) -> None:
+    """Tell of what a configuration asks for and this version does not have."""
 
-    return tuple(load_default_keypairs(given.get('passphrase'), _certificates('client_certs', given)))
-
-
-def _load_keys(name: str, certs: str, given: Mapping[str, Any]) -> tuple[SSHKeyPair, ...]:
-    keys = given.get(name)
-
-    if keys is None or prepare.is_unset(keys):
-        return ()
-
-    try:
-        return tuple(
-            load_keypairs(
-                trust.key_paths(keys),
-                given.get('passphrase'),
-                _certificates(certs, given),
-                ignore_encrypted=given.get('ignore_encrypted', False),
-            )
-        )
-    except TypeError as exc:
-        raise ValueError(f'{name}: expected keys or their files: {exc}') from None
-
-
-def _certificates(name: str, given: Mapping[str, Any]) -> tuple[Any, ...]:
-    return trust.certificates(name, given.get(name))
+    for name, item in configured.items():
+        if name in unsupported and name != 'tunnel' and item.value:
+            logger.info('%s: %s is not supported by this version', item.line.place, item.line.keyword)

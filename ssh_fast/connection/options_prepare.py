@@ -1,10 +1,13 @@
 """What the value of an option becomes: each function checks one kind of value, and its errors name the option."""
 
 import codecs
+import os
 import re
+import shlex
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from inspect import isawaitable
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from ..channel.client_channel import prepare_environment
@@ -184,6 +187,75 @@ def error_handler(name: str, value: object) -> str:
         raise ValueError(f'{name}: unknown error handler {value!r}') from None
 
     return text(name, value)
+
+
+def proxy_command(name: str, value: Any) -> tuple[str, ...] | None:
+    """Take a command as a list of arguments, or as text that is split as a shell would; None or nothing for none."""
+
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as exc:
+            raise ValueError(f'{name}: {exc}') from None
+
+    if value is None:
+        return None
+
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and '\0' not in item for item in value):
+        raise ValueError(f'{name}: expected a command as text or as a list of texts, got {value!r}')
+
+    return tuple(value) or None
+
+
+# --- configuration files and canonical names
+
+
+def config_paths(name: str, value: Any) -> tuple[str, ...]:
+    """Take the paths of configuration files, one or a list; None for none."""
+
+    paths = [] if value is None else [value] if isinstance(value, str | PurePath) else value
+
+    if not isinstance(paths, list | tuple) or not all(isinstance(item, str | PurePath) and str(item) for item in paths):
+        raise ValueError(f'{name}: expected a path, a list of paths or None, got {value!r}')
+
+    return tuple(os.path.abspath(os.path.expanduser(item)) for item in paths)
+
+
+def canonicalize(name: str, value: object) -> bool | str:
+    """Take True, False, or 'always' for behind proxies too."""
+
+    if isinstance(value, bool) or value == 'always':
+        return value
+
+    raise ValueError(f"{name}: expected True, False or 'always', got {value!r}")
+
+
+def domains(name: str, value: Any) -> tuple[str, ...]:
+    """Take names of domains."""
+
+    if not isinstance(value, list | tuple):
+        raise ValueError(f'{name}: expected a list of domains, got {value!r}')
+
+    return tuple(host(name, item) for item in value)
+
+
+def permitted_cnames(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Take pairs of pattern lists: names that match the first may become names that match the second."""
+
+    if not isinstance(value, list | tuple):
+        raise ValueError(f'{name}: expected a list of pairs of patterns, got {value!r}')
+
+    pairs = []
+
+    for item in value:
+        pair = tuple(item.split(':', 1)) if isinstance(item, str) else item
+
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise ValueError(f'{name}: expected pairs of patterns, got {item!r}')
+
+        pairs.append((pair[0], pair[1]))
+
+    return tuple(pairs)
 
 
 # --- quantities
