@@ -223,7 +223,7 @@ def test_mutated_signatures(data):
 
 
 @settings(max_examples=300, deadline=1000)
-@given(st.text(max_size=300), st.sampled_from(['', 'me ', f'me {LINE} ', f'me namespaces="']))
+@given(st.text(max_size=300), st.sampled_from(['', 'me ', f'me {LINE} ', 'me namespaces="']))
 def test_any_line(text, start):
     try:
         allowed = import_allowed_signers(start + text)
