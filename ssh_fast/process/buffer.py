@@ -136,10 +136,12 @@ class ReceiveBuffer(Generic[AnyStr]):
     def take_line(self, newline: AnyStr) -> AnyStr | None:
         """Take a line, with its newline, if it ends in the first piece; else None."""
 
-        if not self._pieces:
+        pieces = self._pieces
+
+        if not pieces:
             return None
 
-        piece = self._pieces[0]
+        piece = pieces[0]
 
         if isinstance(piece, Exception):
             return None
@@ -153,13 +155,14 @@ class ReceiveBuffer(Generic[AnyStr]):
         self._searched = 0
         self.size -= end - offset
 
-        if end == len(piece):
-            self._pieces.popleft()
-            self._offset = 0
-        else:
+        if end < len(piece):
             self._offset = end
+            return piece[offset:end]
 
-        return piece[offset:end]
+        pieces.popleft()
+        self._offset = 0
+
+        return piece[offset:] if offset else piece
 
     def find(self, separator: 're.Pattern[Any]', longest: int) -> int | None:
         """Find where the first match of `separator` ends; None if there is none before the end or an exception.

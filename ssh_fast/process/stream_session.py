@@ -9,6 +9,7 @@ told; so unread errors cannot stall output.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 from typing import Any, AnyStr, cast
 
 from ..channel.channel import SSHChannel
@@ -147,15 +148,21 @@ class SSHStreamSession(SSHSession[AnyStr]):
 
         return data
 
+    def take_line(self, datatype: int | None) -> AnyStr | None:
+        """Take a line if a whole one is there, and nobody who came before waits for it; else use `readline`."""
+
+        if self._locks[datatype].locked():
+            return None
+
+        line = self._buffers[datatype].take_line(self._newline)
+
+        if self._reading_paused and line is not None:
+            self._update_pausing()
+
+        return line
+
     async def readline(self, datatype: int | None) -> AnyStr:
         """Read for `SSHReader.readline`."""
-
-        if not self._locks[datatype].locked():
-            line = self._buffers[datatype].take_line(self._newline)
-
-            if line is not None:
-                self._after_reading()
-                return line
 
         try:
             return await self.readuntil(self._newline, datatype)
@@ -167,7 +174,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
     async def readuntil(self, separator: object, datatype: int | None, max_separator_len: int = 0) -> AnyStr:
         """Read for `SSHReader.readuntil`."""
 
-        pattern, longest = _compile_separator(separator, max_separator_len)
+        pattern, longest = _compile_separator(separator, max_separator_len, type(self._empty))
         buffer = self._buffers[datatype]
 
         async with self._locks[datatype]:
@@ -197,7 +204,15 @@ class SSHStreamSession(SSHSession[AnyStr]):
     async def aiter(self, datatype: int | None) -> AsyncIterator[AnyStr]:
         """Iterate over the lines."""
 
-        while line := await self.readline(datatype):
+        while True:
+            line = self.take_line(datatype)
+
+            if line is None:
+                line = await self.readline(datatype)
+
+                if not line:
+                    return
+
             yield line
 
     def at_eof(self, datatype: int | None) -> bool:
@@ -211,7 +226,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
         """Wait until writing goes on."""
 
         while self._writing_paused and not self._lost:
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = self._chan.get_loop().create_future()
             self._drain_waiters.add(waiter)
 
             try:
@@ -279,7 +294,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
     async def _wait(self, datatype: int | None) -> None:
         """Wait for more of one kind of data, an exception, or the end."""
 
-        waiter = self._waiters[datatype] = asyncio.get_running_loop().create_future()
+        waiter = self._waiters[datatype] = self._chan.get_loop().create_future()
 
         try:
             if self._reading_paused:
@@ -310,17 +325,31 @@ def _partial(data: Any) -> Any:
     return data
 
 
-def _compile_separator(separator: object, max_separator_len: int) -> tuple[re.Pattern[Any], int]:
+@lru_cache(maxsize=64)
+def _pattern_of(separators: tuple[Any, ...]) -> re.Pattern[Any]:
+    bar: Any = '|' if isinstance(separators[0], str) else b'|'
+
+    return re.compile(bar.join(map(re.escape, separators)))
+
+
+def _compile_separator(separator: object, max_separator_len: int, kind: type) -> tuple[re.Pattern[Any], int]:
     """Make a pattern of what `readuntil` takes, and the length of its longest match, 0 if that is not known."""
 
+    if max_separator_len < 0:
+        raise ValueError(f'max_separator_len must be at least 0, got {max_separator_len}')
+
     if isinstance(separator, re.Pattern):
+        if not isinstance(separator.pattern, kind):
+            raise TypeError(f'separator must be a pattern of {kind.__name__} on this stream')
+
         return separator, max_separator_len
 
-    separators: list[Any] = [separator] if isinstance(separator, str | bytes) else list(cast(Iterable[Any], separator))
+    separators = (separator,) if isinstance(separator, str | bytes) else tuple(cast(Iterable[Any], separator))
+
+    if not all(isinstance(value, kind) for value in separators):
+        raise TypeError(f'separator must be {kind.__name__}, several of them, or a pattern, on this stream')
 
     if not separators or not all(separators):
         raise ValueError('separator must not be empty')
 
-    bar: Any = '|' if isinstance(separators[0], str) else b'|'
-
-    return re.compile(bar.join(re.escape(value) for value in separators)), max(map(len, separators))
+    return _pattern_of(separators), max(map(len, separators))

@@ -22,7 +22,13 @@ StreamHandler: TypeAlias = Callable[['SSHReader[Any]', 'SSHWriter[Any]', 'SSHWri
 
 
 class SSHReader(Generic[AnyStr]):
-    """Reads what a channel receives: its data, or with `datatype` its extended data of that type."""
+    """Reads what a channel receives: its data, or with `datatype` its extended data of that type.
+
+    Memory is bounded: a reader holds as many bytes or characters as the channel's first receive window has bytes (the
+    option `window`, 2 MiB unless set) before the channel stops taking data; what the peer's window still allows, at
+    most `max_window` bytes, then waits in the channel. Only `read()` to the end, and `readexactly(n)` of more, hold
+    what they return.
+    """
 
     def __init__(
         self, session: SSHStreamSession[AnyStr], chan: SSHChannel[AnyStr], datatype: int | None = None
@@ -74,7 +80,12 @@ class SSHReader(Generic[AnyStr]):
     async def readline(self) -> AnyStr:
         """Read a line with its newline; without it if the stream ends first, or the buffer is full."""
 
-        return await self._session.readline(self._datatype)
+        line = self._session.take_line(self._datatype)
+
+        if line is None:
+            line = await self._session.readline(self._datatype)
+
+        return line
 
     async def readuntil(self, separator: object, max_separator_len: int = 0) -> AnyStr:
         """Read up to and with a separator: a string, a sequence of them, or a compiled pattern.
