@@ -25,6 +25,7 @@ DEFAULT_WINDOW = 2 << 20
 DEFAULT_MAX_WINDOW = 16 << 20
 DEFAULT_MAX_PACKET = 32 << 10
 
+_MAX_PACKET = 255 << 10    # packets have at most 256 KiB, and data has a head in them
 _SMALL = 4096   # bytes: what waits in pieces shorter than this is joined
 
 
@@ -47,6 +48,12 @@ class SSHChannel(Generic[AnyStr]):
         max_pktsize: int = DEFAULT_MAX_PACKET,
         max_window: int = DEFAULT_MAX_WINDOW,
     ) -> None:
+        if not 0 < window < 1 << 32:
+            raise ValueError(f'window must be between 1 and {(1 << 32) - 1} bytes, got {window}')
+
+        if not 0 < max_pktsize <= _MAX_PACKET:
+            raise ValueError(f'max_pktsize must be between 1 and {_MAX_PACKET} bytes, got {max_pktsize}')
+
         self.window = window
         self.max_window = max(window, max_window)
         self.max_packet = max_pktsize
@@ -143,11 +150,12 @@ class SSHChannel(Generic[AnyStr]):
         """Set the encoding of all further data, None for bytes.
 
         Raises:
-          LookupError: the encoding is not known
+          LookupError: the encoding, or the way to handle errors, is not known
         """
 
         if encoding is not None:
             codecs.lookup(encoding)
+            codecs.lookup_error(errors)
 
         self._encoding = encoding
         self._errors = errors

@@ -50,26 +50,36 @@ def prepare_environment(env: Environment = None, send_env: Sequence[Text] | None
     `send_env` names variables of this process to send, where set; `*` and `?` in names are wildcards.
 
     Raises:
-      ValueError: an entry is not of the form 'name=value'
+      ValueError: an entry is not of the form 'name=value', or has a name or value that no environment can hold
+      TypeError: an entry is neither text nor bytes
     """
 
     result: dict[bytes, bytes] = {}
 
+    if isinstance(send_env, str | bytes):
+        raise ValueError('send_env must be a list of names, not one name')
+
     for pattern in send_env or ():
         for key, value in os.environb.items():
-            if fnmatchcase(key, _as_bytes(pattern)):
+            if fnmatchcase(key, _as_bytes('send_env', pattern)):
                 result[key] = value
+
+    if isinstance(env, str | bytes):
+        raise ValueError('env must be a mapping or a list, not one text')
 
     items = env.items() if isinstance(env, Mapping) else env or ()
 
     for item in items:
         if isinstance(item, str | bytes):
-            key, separator, value = _as_bytes(item).partition(b'=')
-
-            if not separator:
-                raise ValueError(f'env must have entries of the form name=value, got {item!r}')
+            key, separator, value = _as_bytes('env', item).partition(b'=')
+            is_entry = bool(separator)
         else:
-            key, value = _as_bytes(item[0]), _as_bytes(item[1])
+            key, value = (_as_bytes('env', part) for part in item) if len(item) == 2 else (b'', b'')
+            is_entry = b'=' not in key
+
+        # The values may be secret, and are not shown.
+        if not is_entry or not key:
+            raise ValueError(f'env must have entries of the form name=value, got one with the name {key!r}')
 
         result[key] = value
 
@@ -112,7 +122,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
 
         Raises:
           ChannelOpenError: the server refused the channel, the terminal or the command
-          ValueError: both a command and a subsystem, or a size or mode that cannot be sent
+          ValueError: both a command and a subsystem, or a name, size or mode that cannot be sent
           DisconnectError: the connection went away
         """
 
@@ -149,6 +159,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         if request_pty not in (True, False, 'force', 'auto'):
             raise ValueError(f"request_pty must be True, False, 'force' or 'auto', not {request_pty!r}")
 
+        size = _encode_size('term_size', *(term_size or ()))
         is_shell = command is None and subsystem is None
         wants_pty = request_pty == 'force' or (
             bool(request_pty) and bool(term_type) and (request_pty != 'auto' or is_shell)
@@ -156,16 +167,16 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         pty = None
 
         if wants_pty:
-            size = _encode_size('term_size', *(term_size or ()))
-            pty = (encode_string(term_type or ''), size, encode_string(_encode_modes(term_modes or {})))
+            name = _as_bytes('term_type', term_type or '')
+            pty = (encode_string(name), size, encode_string(_encode_modes(term_modes or {})))
 
         if is_shell:
             return _Start(b'shell', (), pty)
 
         if command is not None:
-            return _Start(b'exec', (encode_string(command),), pty)
+            return _Start(b'exec', (encode_string(_as_bytes('command', command)),), pty)
 
-        return _Start(b'subsystem', (encode_string(cast(str, subsystem)),), pty)
+        return _Start(b'subsystem', (encode_string(_as_bytes('subsystem', subsystem)),), pty)
 
     def _opened(self, cursor: Cursor) -> None:
         try:
@@ -244,7 +255,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         if isinstance(signal, int):
             signal = signals.Signals(signal).name.removeprefix('SIG')
 
-        self._send_request(b'signal', encode_string(signal))
+        self._send_request(b'signal', encode_string(_as_bytes('signal', signal)))
 
     def terminate(self) -> None:
         """Send the signal TERM."""
@@ -320,8 +331,18 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         return True
 
 
-def _as_bytes(value: Text) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
+def _as_bytes(name: str, value: object) -> bytes:
+    """Encode an argument that becomes a C string on the other side: OpenSSH ends the connection at a NUL in one."""
+
+    if isinstance(value, str):
+        value = value.encode()
+    elif not isinstance(value, bytes):
+        raise TypeError(f'{name} must be text or bytes, not {type(value).__name__}')
+
+    if b'\0' in value:
+        raise ValueError(f'{name} must not have a NUL in it')
+
+    return value
 
 
 def _encode_size(name: str, *size: int) -> bytes:

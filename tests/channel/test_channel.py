@@ -308,12 +308,42 @@ async def test_wrong_arguments_name_themselves():
         ({'term_type': 'x', 'term_size': (-1, 2)}, 'term_size'),
         ({'term_type': 'x', 'term_modes': {0: 1}}, 'term_modes'),
         ({'term_type': 'x', 'term_modes': {160: 1}}, 'term_modes'),
+        ({'term_size': (1,)}, 'term_size'),
         ({'env': ['NOEQUALS']}, 'env'),
+        ({'env': 'A=b'}, 'env must be a mapping or a list'),
+        ({'env': b'A=b'}, 'env must be a mapping or a list'),
+        ({'env': {'A=': 'b'}}, 'env'),
+        ({'env': {'': 'b'}}, 'env'),
+        ({'env': [('a', 'b', 'c')]}, 'env'),
+        ({'env': {'A': 'b\0c'}}, 'env must not have a NUL'),
+        ({'command': 'a\0b'}, 'command must not have a NUL'),
+        ({'subsystem': 'a\0b'}, 'subsystem must not have a NUL'),
+        ({'request_pty': 'force', 'term_type': 'a\0b'}, 'term_type must not have a NUL'),
     ):
         with pytest.raises(ValueError, match=text):
             await client_channel(pair).create(ClientSession, **options)
 
+    for options, text in (({'command': 5}, 'command'), ({'env': {'A': 5}}, 'env'), ({'env': {5: 'b'}}, 'env')):
+        with pytest.raises(TypeError, match=text):
+            await client_channel(pair).create(ClientSession, **options)
+
+    for window, packet, text in ((0, 1000, 'window'), (-1, 1000, 'window'), (1 << 32, 1000, 'window'),
+                                 (1000, 0, 'max_pktsize'), (1000, -1, 'max_pktsize'), (1000, 261121, 'max_pktsize')):
+        with pytest.raises(ValueError, match=text):
+            client_channel(pair, window=window, max_packet=packet)
+
+    for encoding, errors in (('no-such', 'strict'), ('utf-8', 'no-such')):
+        with pytest.raises(LookupError):
+            client_channel(pair).set_encoding(encoding, errors)
+
     assert not pair.server.received
+
+
+async def test_a_secret_in_the_environment_is_in_no_error():
+    for env in ([('', 'secret')], ['=secret'], {'A=': 'secret'}, {'A': 'secret\0'}, [('A', 'secret', 'secret')]):
+        with pytest.raises(ValueError) as caught:
+            prepare_environment(env)
+        assert 'secret' not in str(caught.value)
 
 
 def test_environments_in_every_form(monkeypatch):
@@ -327,6 +357,10 @@ def test_environments_in_every_form(monkeypatch):
     assert prepare_environment({'SSH_FAST_TEST_ONE': 'x'}, ['SSH_FAST_TEST_*', 'UNSET_VARIABLE']) == {
         b'SSH_FAST_TEST_ONE': b'x', b'SSH_FAST_TEST_TWO': b'2'
     }
+
+    for names in ('SSH_FAST_TEST_ONE', b'SSH_FAST_TEST_ONE'):
+        with pytest.raises(ValueError, match='send_env must be a list'):
+            prepare_environment(None, names)
 
 
 # --- writing and reading ----------------------------------------------------------------------------------------------
@@ -735,7 +769,16 @@ async def test_the_environment_is_bounded():
     assert 0 < len(channels[1].get_environment()) < 100
 
     chan = client_channel(pair)
-    await chan.create(ClientSession, command='env', env={'A': 'nul\0', 'B': 'ok', '': 'none'})
+    opened = chan._opened
+
+    def open_with_what_cannot_be(cursor):
+        for name, value in ((b'A', b'nul\0'), (b'', b'none'), (b'A=B', b'C')):
+            send_request(pair.client, b'env', encode_string(name), encode_string(value), channel=2)
+
+        opened(cursor)
+
+    chan._opened = open_with_what_cannot_be
+    await chan.create(ClientSession, command='env', env={'B': 'ok'})
     assert channels[2].get_environment() == {'B': 'ok'}
 
 
