@@ -82,6 +82,13 @@ from .keys.authorized_keys import (
     import_authorized_keys,
     read_authorized_keys,
 )
+from .keys.certificate import SSHCertificate
+from .keys.certificate_files import (
+    import_certificate,
+    load_certificates,
+    read_certificate,
+    read_certificate_list,
+)
 from .keys.key import (
     SSHKey,
     generate_private_key,
@@ -241,6 +248,7 @@ __all__ = [
     'SSHAgentKeyPair',
     'SSHAllowedSigners',
     'SSHAuthorizedKeys',
+    'SSHCertificate',
     'SSHClient',
     'SSHClientChannel',
     'SSHClientConnection',
@@ -280,10 +288,12 @@ __all__ = [
     'get_server_host_key',
     'import_allowed_signers',
     'import_authorized_keys',
+    'import_certificate',
     'import_known_hosts',
     'import_private_key',
     'import_public_key',
     'listen',
+    'load_certificates',
     'load_keypairs',
     'load_public_keys',
     'load_resident_keys',
@@ -291,6 +301,8 @@ __all__ = [
     'match_known_hosts',
     'read_allowed_signers',
     'read_authorized_keys',
+    'read_certificate',
+    'read_certificate_list',
     'read_known_hosts',
     'read_private_key',
     'read_private_key_list',
