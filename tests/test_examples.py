@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -104,6 +105,9 @@ class Conversation:
         self._process.stdin.close()
         self._process.stdout.close()
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def until(self, text: str) -> None:
         """Read until a text has come."""
         while text.encode() not in self._seen:
@@ -154,6 +158,16 @@ class Terminal(Conversation):
     def resize(self, width: int, height: int) -> None:
         """Change the size, of which the system tells the command."""
         fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack('4H', height, width, 0, 0))
+
+
+def children() -> list[int]:
+    """List the processes below this one."""
+    found = [os.getpid()]
+    for pid in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f'/proc/{pid}/task').iterdir():
+                found += map(int, (task / 'children').read_text().split())
+    return found
 
 
 def needs(*programs: str) -> None:
@@ -320,6 +334,41 @@ def test_gather_results(sshd: Target) -> None:
     assert 'in time' in run(example('gather_results', 'sleep 60', hosts[0], '--timeout', '0.2', *where)).stderr
 
 
+def test_redirect_file(sshd: Target, tmp_path: Path) -> None:
+    content = os.urandom(1_000_000)
+    (tmp_path / 'in').write_bytes(content)
+    files = ['--input', tmp_path / 'in', '--output', tmp_path / 'out']
+    result = run_client('redirect_file', sshd, 'echo hello >&2; cat; exit 5', *files)
+    assert (result.returncode, result.stdout, result.stderr) == (5, '', 'hello\n')
+    assert (tmp_path / 'out').read_bytes() == content
+
+    result = run_client('redirect_file', sshd, 'cat; echo end')
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'end\n', '')
+
+    result = run_client('redirect_file', sshd, 'cat', '--input', tmp_path / 'absent')
+    assert result.returncode == 255
+    assert result.stderr.startswith('Failed: ') and 'absent' in result.stderr
+
+
+def test_redirect_local_pipe(sshd: Target) -> None:
+    result = run_client('redirect_local_pipe', sshd, 'seq 100000', 'tail -n 1; echo err >&2')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '100000\n', 'err\n')
+
+    # As with a pipe: what the other command does not read any more ends the first.
+    result = run_client('redirect_local_pipe', sshd, 'yes', 'head -n 2')
+    assert result.stdout == 'y\ny\n'
+
+
+def test_redirect_remote_pipe(sshd: Target) -> None:
+    address = f'{sshd.host}:{sshd.port}'
+    where = ['--user', sshd.user, '--key', sshd.key, '--known-hosts', sshd.known_hosts]
+    first, second = 'seq 200000', 'sort -n | tail -n 1; exit 4'
+    result = run(example('redirect_remote_pipe', address, first, address, second, *where))
+    assert (result.returncode, result.stdout, result.stderr) == (4, '200000\n', '')
+    result = run(example('redirect_remote_pipe', address, 'yes', address, 'head -n 2', *where))
+    assert (result.returncode, result.stdout, result.stderr) == (0, 'y\ny\n', '')
+
+
 def test_sftp_get(sshd: Target, tmp_path: Path) -> None:
     content = os.urandom(300_000)
     (tmp_path / 'source').write_bytes(content)
@@ -455,6 +504,26 @@ def test_show_terminal(keys: list[object], target_of: Callable[[int], Target]) -
             terminal.until('Now 60 columns, 10 lines')
             terminal.write(b'\r~.')
         assert terminal.status == 255
+
+
+def test_redirect_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('redirect_server', *keys, '--', 'sh', '-c', 'cat; echo err >&2; exit 6') as port:
+        target = target_of(port)
+        content = os.urandom(300_000)
+        result = peers.ssh(target, 'something else', stdin=content).run(check=False)
+        assert (result.status, result.stdout, result.stderr) == (6, content, 'err\n')
+
+    with running('redirect_server', *keys, '--', 'sh', '-c', 'echo $$; exec sleep 1000') as port:
+        with Conversation(peers.ssh(target_of(port), 'x')) as client:
+            client.until('\n')
+            child = next(pid for pid in children() if Path(f'/proc/{pid}/comm').read_text() == 'sleep\n')
+            client.kill()
+        for _ in range(200):
+            if child not in children():
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail('the program outlives its client')
 
 
 def test_chat_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
