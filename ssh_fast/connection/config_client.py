@@ -278,7 +278,10 @@ class ClientConfig:
 
         return command_succeeds(command, self._shell)
 
-    def _take(self, directive: Directive, in_block: bool) -> None:
+    def _take(self, directive: Directive, _: bool, active: bool) -> None:
+        if not active:
+            return
+
         keyword = _ALIASES.get(directive.keyword, directive.keyword)
         values = self.values
 

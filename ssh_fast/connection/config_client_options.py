@@ -12,7 +12,7 @@ from .config_parser import Configured, Directive
 from .config_tokens import expand
 from .config_values import Forward, RekeyLimit
 
-_FAMILIES = {'any': socket.AF_UNSPEC, 'inet': socket.AF_INET, 'inet6': socket.AF_INET6}
+FAMILIES = {'any': socket.AF_UNSPEC, 'inet': socket.AF_INET, 'inet6': socket.AF_INET6}
 _USER_HOSTS = ('~/.ssh/known_hosts',)
 _GLOBAL_HOSTS = ('/etc/ssh/ssh_known_hosts',)
 _DEFAULT_IDENTITIES = ('~/.ssh/id_ed25519', '~/.ssh/id_ecdsa', '~/.ssh/id_rsa')
@@ -253,7 +253,7 @@ def _revoked(config: ClientConfig, value: str) -> dict[str, Any]:
 
 
 _OTHERS: dict[str, Callable[[ClientConfig, Any], dict[str, Any]]] = {
-    'addressfamily': lambda config, value: {'family': int(_FAMILIES[value])},
+    'addressfamily': lambda config, value: {'family': int(FAMILIES[value])},
     'bindaddress': lambda config, value: {'local_addr': (value, 0)},
     'canonicaldomains': lambda config, value: {'canonical_domains': [] if value == ('none',) else list(value)},
     'canonicalizehostname': lambda config, value: {

@@ -45,8 +45,8 @@ def parse_include(_: str, rest: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def match_parser(known: Sequence[str]) -> Callable[[str, str], tuple[Criterion, ...]]:
-    """Make a parser of Match lines with these criteria."""
+def match_parser(known: Sequence[str], *, all_alone: bool = False) -> Callable[[str, str], tuple[Criterion, ...]]:
+    """Make a parser of Match lines with these criteria; clients may have one in front of `all`, servers none."""
 
     def parse(_: str, rest: str) -> tuple[Criterion, ...]:
         criteria: list[Criterion] = []
@@ -59,7 +59,7 @@ def match_parser(known: Sequence[str]) -> Callable[[str, str], tuple[Criterion, 
             if name not in known:
                 raise ValueError(f'{word!r} is not a criterion, expected some of {", ".join(known)}')
 
-            if name == 'all' and (len(criteria) > 1 or (rest and not rest.startswith('#'))):
+            if name == 'all' and (len(criteria) > (0 if all_alone else 1) or (rest and not rest.startswith('#'))):
                 raise ValueError("'all' cannot stand beside other criteria")
 
             argument = ''

@@ -11,14 +11,14 @@ Applies = Callable[[Directive, bool], bool]
 
 
 class Walk:
-    """Hands on each line that applies, in order.
+    """Hands on each line, in order.
 
     `applies` is asked of each Host and Match line whether its block does; its second argument is False where nothing
-    may come of the block anyway, because a block around it is off. `take` is given the other lines, and whether they
-    stand in a block.
+    may come of the block anyway, because a block around it is off. `take` is given the other lines, whether they stand
+    in a block, and whether they apply.
     """
 
-    def __init__(self, files: ConfigFiles, applies: Applies, take: Callable[[Directive, bool], None]) -> None:
+    def __init__(self, files: ConfigFiles, applies: Applies, take: Callable[[Directive, bool, bool], None]) -> None:
         self._files = files
         self._applies = applies
         self._take = take
@@ -44,8 +44,8 @@ class Walk:
                 in_block = True
             elif directive.keyword == 'include':
                 self._include(directive, on=active, in_block=in_block, depth=depth + 1)
-            elif active:
-                self._take(directive, in_block)
+            else:
+                self._take(directive, in_block, active)
 
     def _include(self, directive: Directive, *, on: bool, in_block: bool, depth: int) -> None:
         if depth > MAX_DEPTH:

@@ -24,6 +24,8 @@ from .canonical import canonical_name
 from .config_client import ClientConfig, client_files
 from .config_client_options import client_options, config_forwards
 from .config_parser import ConfigFiles, Configured, Directive
+from .config_server import Client, ServerConfig, server_files
+from .config_server_options import depends_on_user, server_options
 from .config_values import Forward
 from .options_base import Sources, SSHConnectionOptions
 from .options_prepare import PasswordValue
@@ -42,6 +44,10 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     Unset: `username` is the local user; `known_hosts` are ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts (None checks
     nothing); `client_keys` are id_ed25519, id_ecdsa and id_rsa of ~/.ssh, unless encrypted; `agent_path` is
     SSH_AUTH_SOCK. `client_keys` None turns key authentication off, the agent's keys included.
+
+    `config` names files as OpenSSH's ssh_config; unset, ~/.ssh/config is read if it is there, and None reads none. What
+    a file says for the host stands in for options that are not given. An object made from another one has that one's
+    files too, in front of its own.
     """
 
     _options = table.CLIENT
@@ -214,6 +220,8 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     that ends the connection (default 6); `max_sessions`, the sessions that a connection may have open at once (default
     10, as OpenSSH's MaxSessions); `banner`, a text that is sent to clients before they log in. Files of keys are read
     once: call `update` with the same names to read them again.
+
+    `config` names files as sshd's sshd_config; none is read unless named. Match blocks are applied to each client.
     """
 
     _options = table.SERVER
@@ -244,10 +252,48 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     sftp_factory: Callable[..., Any] | bool | None
     sftp_version: Literal[3]
 
+    _files: ConfigFiles
+    _client: Client | None
+    _depends_on_client: bool
+
+    @property
+    def depends_on_client(self) -> bool:
+        """Whether the configuration says something else for some clients."""
+
+        return self._depends_on_client
+
+    async def for_client(self, client: Client) -> Self:
+        """Return the options for one client, as Match lines and names of files decide.
+
+        Raises:
+          ConfigParseError: a value that holds for this client cannot be
+          OSError: a file that is there cannot be read
+        """
+
+        chosen = copy(self)
+        chosen.__dict__['_client'] = client
+        await asyncio.get_running_loop().run_in_executor(None, chosen._set, self._given, {'config'})
+
+        return chosen
+
     def _configure(
         self, given: Mapping[str, Any], changed: set[str] | None, canonical_host: str | None
     ) -> tuple[dict[str, Any], dict[str, Configured]]:
-        return {}, {}
+        client: Client | None = self.__dict__.get('_client')
+
+        if changed is not None and 'config' not in changed:
+            return {}, dict(self._configured)
+
+        files: ConfigFiles | None = self.__dict__.get('_files')
+
+        if files is None or client is None:
+            files = server_files(given.get('config', ()))
+
+        config = ServerConfig(files, client)
+        configured = server_options(config)
+        _log_refused(configured, self._unsupported)
+
+        return {'_files': files, '_client': client, '_depends_on_client': depends_on_user(config)}, configured
 
     def _load(self, sources: Sources, values: dict[str, Any]) -> None:
         # What these hold is in the key pairs.

@@ -17,6 +17,7 @@ from ..process.process import SSHServerProcess
 from ..process.streams import SSHServerStreamSession
 from ..sftp.server import SFTPServer
 from ..sftp.server_session import SFTPServerSession
+from ..transport.algorithms import host_key_algorithms
 from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .callbacks import SSHServer
@@ -69,6 +70,7 @@ class SSHServerConnection(SSHConnection):
             mac_algs=options.mac_algs,
             compression_algs=options.compression_algs,
             sig_algs=options.signature_algs,
+            host_key_algs=host_key_algorithms(options.signature_algs, options.server_host_keys),
             host_keys=options.server_host_keys,
             rekey_bytes=options.rekey_bytes,
             rekey_seconds=options.rekey_seconds,
@@ -104,6 +106,11 @@ class SSHServerConnection(SSHConnection):
 
     def _login_message_received(self, message_type: int, payload: bytes) -> bool:
         return self._login is not None and self._login.message_received(message_type, payload)
+
+    def options_chosen(self, options: SSHServerConnectionOptions) -> None:
+        """Go on with the options that the configuration has for this client."""
+
+        self._options = options
 
     def login_succeeded(self, username: str) -> None:
         """Open the channels' part of the connection: USERAUTH_SUCCESS is on its way."""

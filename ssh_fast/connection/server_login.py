@@ -14,6 +14,7 @@ from ..userauth.server import ServerAuth
 from ..userauth.server_policy import AuthPolicy
 from .callbacks import SSHServer
 from .client_trust import ClientTrust
+from .config_server import Client
 from .host_lookup import name_of
 from .options import SSHServerConnectionOptions
 
@@ -41,6 +42,9 @@ class LoginConnection(Protocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Look up what is known of the connection."""
 
+    def options_chosen(self, options: SSHServerConnectionOptions) -> None:
+        """Other options hold for this client than for others."""
+
     def login_succeeded(self, username: str) -> None:
         """USERAUTH_SUCCESS was sent."""
 
@@ -67,7 +71,7 @@ class ServerLogin:
         self._auth = ServerAuth(
             self,
             session_id,
-            AuthPolicy(sequences=options.auth_methods, max_failures=options.max_auth_tries),
+            _policy(options),
             encrypted=encrypted,
             signature_algs=options.signature_algs,
         )
@@ -145,6 +149,9 @@ class ServerLogin:
     def begin_auth(self, username: str) -> bool | Awaitable[bool]:
         """Ask the owner whether this user must authenticate."""
 
+        if self._options.depends_on_client:
+            return self._begin_configured(username)
+
         needed = self._owner.begin_auth(username)
 
         if self._options.rdns_lookup or isawaitable(needed):
@@ -153,6 +160,22 @@ class ServerLogin:
         self._send_configured_banner()
 
         return needed
+
+    async def _begin_configured(self, username: str) -> bool:
+        """Take the options that the configuration has for this client into use, then ask the owner."""
+
+        peer, local = (self._connection.get_extra_info(name) for name in ('peername', 'sockname'))
+        addr, (local_addr, local_port) = peer[0] if isinstance(peer, tuple) else '', _address(local)
+        name = await name_of(peer) if self._options.rdns_lookup else ''
+        client = Client(username, name or addr, addr, local_addr, local_port)
+        options = await self._options.for_client(client)
+        self._options = options
+        self._authorized_keys = options.authorized_client_keys
+        self._trust = ClientTrust(self._owner, options, self._connection.logger)
+        self._auth.set_policy(_policy(options), options.signature_algs)
+        self._connection.options_chosen(options)
+
+        return await self._begun(self._owner.begin_auth(username))
 
     async def _begun(self, needed: bool | Awaitable[bool]) -> bool:
         if self._options.rdns_lookup:
@@ -273,3 +296,11 @@ class ServerLogin:
         """Ask the owner."""
 
         return self._owner.validate_kbdint_response(username, responses)
+
+
+def _policy(options: SSHServerConnectionOptions) -> AuthPolicy:
+    return AuthPolicy(sequences=options.auth_methods, max_failures=options.max_auth_tries)
+
+
+def _address(name: Any) -> tuple[str, int]:
+    return (name[0], name[1]) if isinstance(name, tuple) else ('', 0)

@@ -101,6 +101,12 @@ class ServerAuth:
 
         self.host.send_message(encode_banner(message, lang))
 
+    def set_policy(self, policy: AuthPolicy, signature_algs: Collection[bytes]) -> None:
+        """Take another policy, and other signature algorithms: those for the user whose first request is being begun."""
+
+        self._policy = policy
+        self.signature_algs = signature_algs
+
     # --- received messages
 
     def message_received(self, message_type: int, payload: bytes) -> None:
