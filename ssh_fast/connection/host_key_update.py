@@ -102,24 +102,34 @@ class HostKeyUpdate:
             self._connection.host_keys_changed(change)
 
     def _proof_received(self, change: HostKeyChange, success: bool, data: bytes) -> None:
-        if success and self._is_proven(change.added, data):
-            self._connection.host_keys_changed(change)
-        else:
-            self._connection.logger.warning('The server did not prove that it holds the host keys it told of: ignored')
+        proven = self._proven(change.added, data) if success else []
 
-    def _is_proven(self, keys: Sequence[SSHKey], data: bytes) -> bool:
+        if len(proven) < len(change.added):
+            self._connection.logger.warning(
+                'The server told of %d new host keys and proved to hold %d: the others are ignored',
+                len(change.added),
+                len(proven),
+            )
+
+        if proven or (success and change.removed):
+            self._connection.host_keys_changed(change._replace(added=proven))
+
+    def _proven(self, keys: Sequence[SSHKey], data: bytes) -> list[SSHKey]:
+        """Return the keys whose signature is right; RSA's with SHA-1, as AsyncSSH's servers make them, are not."""
+
         cursor = Cursor(data)
 
         try:
             signatures = [cursor.string() for _ in keys]
             cursor.check_end()
         except PacketDecodeError:
-            return False
+            return []
 
-        return all(
-            verify_signature(key, _proof(self._session_id, key.public_data), signature, self._algorithms) is True
+        return [
+            key
             for key, signature in zip(keys, signatures, strict=True)
-        )
+            if verify_signature(key, _proof(self._session_id, key.public_data), signature, self._algorithms) is True
+        ]
 
 
 def update_file(

@@ -1,4 +1,4 @@
-"""Certificates with OpenSSH and AsyncSSH in both roles: whose authority signs, who shows them, and what refuses them."""
+"""Certificates with OpenSSH and AsyncSSH in both roles: whose authority signs, who shows them, what refuses them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import ssh_fast
 from tests.interop import peers
 from tests.interop.asyncssh_peer import asyncssh_server
 from tests.interop.ours import our_server, watching
-from tests.interop.peers import KEY_TYPES, LOOPBACK, CommandFailed, KeyRing, OpenSSHServer, Target, find_program
+from tests.interop.peers import KEY_TYPES, LOOPBACK, CommandFailed, KeyRing, OpenSSHServer, find_program
 
 USER = peers.user_name()
 
@@ -145,7 +145,7 @@ async def test_trusted_authorities_without_a_principals_file(key_ring: KeyRing, 
 
 @pytest.mark.parametrize('what', ['serial', 'range', 'id', 'key', 'sha256', 'sha1', 'ca', 'text', 'text ca', 'other'])
 async def test_revoked_certificates(what: str, key_ring: KeyRing, tmp_path: Path) -> None:
-    key, cert = certified(key_ring, tmp_path, 'ed25519', '-n', USER, '-z', '77')
+    key, _ = certified(key_ring, tmp_path, 'ed25519', '-n', USER, '-z', '77')
     authority, krl, spec = key_ring.public('ca', 'ed25519'), tmp_path / 'krl', tmp_path / 'spec'
     public = f'{key}.pub'
     specs = {
