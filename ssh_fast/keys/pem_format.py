@@ -1,13 +1,13 @@
 """The PEM and DER key formats: traditional (PKCS#1, SEC1), PKCS#8 and SubjectPublicKeyInfo, through `cryptography`."""
 
+import base64
 import re
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ..errors import KeyEncryptionError, KeyExportError, KeyImportError
-from .openssh_format import decode_base64
+from .openssh_format import decode_base64, wrap_lines
+from .pem_encryption import encrypt_pkcs8, encrypt_traditional
 
 _PRIVATE_FORMATS = {'pkcs1': PrivateFormat.TraditionalOpenSSL, 'pkcs8': PrivateFormat.PKCS8}
 _PUBLIC_FORMATS = {'pkcs1': PublicFormat.PKCS1, 'pkcs8': PublicFormat.SubjectPublicKeyInfo}
@@ -79,30 +80,40 @@ def decode_public(data: bytes) -> Any:
 def encode_private(
     pyca_key: Any, format_name: str, passphrase: bytes | None, cipher_name: str, hash_name: str, pbe_version: int
 ) -> bytes:
-    """Encode a private key; encryption is AES-256-CBC, in PKCS#8 with PBES2 and SHA-256."""
+    """Encode a private key; `hash_name` and `pbe_version` are of PKCS#8 only, and so is an encrypted DER."""
 
     kind, encoding = _split_format(format_name)
-    encryption: KeySerializationEncryption = NoEncryption()
 
-    if passphrase is not None:
-        if not passphrase:
-            raise KeyExportError('Expected a passphrase of at least one character, got an empty one')
+    if passphrase is not None and not passphrase:
+        raise KeyExportError('Expected a passphrase of at least one character, got an empty one')
 
-        if (cipher_name, hash_name, pbe_version) != ('aes256-cbc', 'sha256', 2):
-            raise KeyEncryptionError(
-                f'Expected encryption by aes256-cbc, sha256 and PBE version 2 for {format_name}, '
-                f'got {cipher_name}, {hash_name} and {pbe_version}'
-            )
-
-        if format_name == 'pkcs1-der':
-            raise KeyExportError('The format pkcs1-der cannot be encrypted')
-
-        encryption = BestAvailableEncryption(passphrase)
+    if passphrase is not None and format_name == 'pkcs1-der':
+        raise KeyExportError('The format pkcs1-der cannot be encrypted')
 
     try:
-        return bytes(pyca_key.private_bytes(encoding, _PRIVATE_FORMATS[kind], encryption))
+        if passphrase is None:
+            return bytes(pyca_key.private_bytes(encoding, _PRIVATE_FORMATS[kind], NoEncryption()))
+
+        plain = bytes(pyca_key.private_bytes(Encoding.DER, _PRIVATE_FORMATS[kind], NoEncryption()))
     except ValueError as exc:
         raise KeyExportError(f'The key cannot be written as {format_name}: {_first_line(exc)}') from None
+
+    if kind == 'pkcs1':
+        kinds = {rsa.RSAPrivateKey: 'RSA', dsa.DSAPrivateKey: 'DSA', ec.EllipticCurvePrivateKey: 'EC'}
+        label = next(name for made, name in kinds.items() if isinstance(pyca_key, made))
+
+        return encrypt_traditional(plain, f'{label} PRIVATE KEY', passphrase, cipher_name)
+
+    sealed = encrypt_pkcs8(plain, passphrase, cipher_name, hash_name, pbe_version)
+
+    if encoding is Encoding.DER:
+        return sealed
+
+    return (
+        b'-----BEGIN ENCRYPTED PRIVATE KEY-----\n'
+        + wrap_lines(base64.b64encode(sealed), 64)
+        + b'-----END ENCRYPTED PRIVATE KEY-----\n'
+    )
 
 
 def encode_public(pyca_key: Any, format_name: str) -> bytes:
