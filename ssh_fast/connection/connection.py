@@ -105,8 +105,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         )
         tune_socket(transport.get_extra_info('socket'), self._common_options.tcp_keepalive)
 
-        self._tick_timer = self._loop.call_later(self._tick_after, self._tick)
-
         if self._common_options.login_timeout:
             self._call_later(self._common_options.login_timeout, self._login_timed_out)
 
@@ -116,6 +114,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._reader = self._ssh.reader
         self._writer = self._ssh.writer
         self._pacing = ReadPacing(self._loop, self._reader, transport.get_extra_info('socket'))
+        self._tick_timer = self._loop.call_later(self._tick_after, self._tick)
 
         try:
             self._owner_connection_made()
@@ -416,10 +415,10 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._exc = exc
         self._cancel_timers()
         self._keepalive.stop()
-        self._pacing.stop()
 
         if self._tick_timer:
             self._tick_timer.cancel()
+            self._pacing.stop()
 
         if self._mux:
             self._mux.connection_lost(exc)

@@ -86,17 +86,17 @@ class SFTPClientFile:
 
     # --- data
 
-    def _block(self, largest: int, size: int | None) -> int:
+    def _block(self, largest: int, usual: int, size: int | None) -> int:
         """Return the block size: what was asked for, at most what the server takes; 0 or None is one request a call."""
 
         if not self._block_size:
             return min(size or largest, largest)
 
-        return largest if self._block_size < 0 else min(self._block_size, largest)
+        return usual if self._block_size < 0 else min(self._block_size, largest)
 
     async def _read(self, size: int | None, offset: int) -> bytes:
         session, handle = self._session, self.handle
-        block = self._block(session.read_size, size)
+        block = self._block(session.read_size, session.usual_read_size, size)
         requests = self._max_requests if self._block_size else 1
         pipeline = await session.run(
             lambda done: ReadPipeline(
@@ -142,7 +142,8 @@ class SFTPClientFile:
         return self._blocks(start, size)
 
     async def _blocks(self, start: int, size: int) -> AsyncIterator[tuple[int, bytes]]:
-        block = self._block(self._session.read_size, size)
+        session = self._session
+        block = self._block(session.read_size, session.usual_read_size, size)
         limit = self._max_requests or min(max((16 << 20) // block, 1), 128)
         waiting = deque(range(start, start + size, block))
         running: dict[asyncio.Task[bytes], int] = {}
@@ -180,7 +181,7 @@ class SFTPClientFile:
         size = memoryview(raw).nbytes
 
         if size:
-            block = self._block(session.write_size, size)
+            block = self._block(session.write_size, session.write_size, size)
             requests = self._max_requests if self._block_size else 1
             pipeline = await session.run(
                 lambda done: WritePipeline(

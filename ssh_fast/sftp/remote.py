@@ -72,7 +72,7 @@ class RemoteSource:
         """Read a range into a local file, or into memory; an error is raised, an early end is the caller's to see."""
 
         session = self._session
-        block = self._options.block(session.read_size)
+        block = self._options.block(session.read_size, session.usual_read_size)
         pipeline = await session.run(
             lambda done: ReadPipeline(
                 session.assembler,

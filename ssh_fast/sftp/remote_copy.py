@@ -97,7 +97,7 @@ class _RemoteCopy:
         progress = Progress(self._options, source, path, size)
         silent = Progress(CopyOptions(), source, path, size)
         session = self._session
-        block = self._options.block(session.write_size)
+        block = self._options.block(session.write_size, session.write_size)
         requests = self._options.requests
 
         async def read(offset: int) -> bytes:

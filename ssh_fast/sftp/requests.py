@@ -28,6 +28,9 @@ _SAFE_BLOCK = 32768
 _LARGE_BLOCK = 261120
 _MESSAGE_HEAD = 1024
 
+# What bulk reads ask for: sshd with sftp-server takes a fifth less processor time for it than for its longest reads.
+_READ_BLOCK = 126976
+
 _REPLY_NAMES = {
     c.FXP_STATUS: 'STATUS',
     c.FXP_HANDLE: 'HANDLE',
@@ -151,9 +154,15 @@ class SFTPClientSession(SSHClientSession[bytes]):
 
     @property
     def read_size(self) -> int:
-        """The longest READ that is worth asking for."""
+        """The longest READ that the server answers in full, as far as is known."""
 
         return self._block(self.limits.max_read_len)
+
+    @property
+    def usual_read_size(self) -> int:
+        """The READ of bulk reads where the user chose none."""
+
+        return min(self.read_size, _READ_BLOCK)
 
     @property
     def write_size(self) -> int:

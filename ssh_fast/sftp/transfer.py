@@ -55,10 +55,10 @@ class CopyOptions:
     progress_handler: ProgressHandler = None
     error_handler: ErrorHandler = None
 
-    def block(self, largest: int) -> int:
-        """Return the block size: the largest that is possible unless a smaller one was asked for."""
+    def block(self, largest: int, usual: int) -> int:
+        """Return the block size: the one that was asked for, as far as it is possible, or the usual one."""
 
-        return min(self.block_size, largest) if self.block_size > 0 else largest
+        return min(self.block_size, largest) if self.block_size > 0 else usual
 
     @property
     def requests(self) -> int | None:

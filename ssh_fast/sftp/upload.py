@@ -101,7 +101,7 @@ class _Upload:
 
     async def _write(self, source: bytes, handle: bytes, offset: int, progress: Progress, **data: Any) -> None:
         session = self._session
-        block = self._options.block(session.write_size)
+        block = self._options.block(session.write_size, session.write_size)
 
         await self.target.write(
             lambda done: WritePipeline(
