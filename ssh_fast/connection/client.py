@@ -23,7 +23,7 @@ from ..sftp.requests import SFTPClientSession
 from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .callbacks import SSHClient
-from .client_login import ClientLogin
+from .client_login import ClientLogin, needs_no_answers
 from .connection import SSHConnection
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy, order_algorithms
@@ -181,12 +181,19 @@ class SSHClientConnection(SSHConnection):
         else:
             self._ssh.request_service(_USERAUTH)
 
+            if needs_no_answers(self._options):
+                self._begin_login()
+
     def service_accepted(self, name: bytes) -> None:
-        """Begin the login."""
+        """Begin the login, if it has not begun."""
 
         if name != _USERAUTH:
             raise ServiceNotAvailable(f'Expected the service {_USERAUTH.decode()}, got {name!r}')
 
+        if not self._login:
+            self._begin_login()
+
+    def _begin_login(self) -> None:
         self._extra['username'] = self._options.username
         self._login = ClientLogin(
             self,

@@ -75,7 +75,7 @@ class ClientLogin:
             peer_sig_algs,
             encrypted=encrypted,
             signature_algs=options.signature_algs,
-            sign_at_once=options.is_set('client_keys') and len(options.client_keys) == 1,
+            sign_at_once=_has_one_key(options),
             disable_trivial_auth=options.disable_trivial_auth,
             utf8_decode_errors=options.utf8_decode_errors,
         )
@@ -267,3 +267,16 @@ class ClientLogin:
         """Put the server's prompts to the owner."""
 
         return self._owner.kbdint_challenge_received(name, instructions, lang, prompts)
+
+
+def needs_no_answers(options: SSHClientConnectionOptions) -> bool:
+    """Return whether a login begins with one request, whatever the server says of itself before.
+
+    It does with one key that has one signature algorithm: the request can then follow that for the service.
+    """
+
+    return _has_one_key(options) and len(options.client_keys[0].sig_algorithms) == 1
+
+
+def _has_one_key(options: SSHClientConnectionOptions) -> bool:
+    return options.is_set('client_keys') and len(options.client_keys) == 1

@@ -22,7 +22,7 @@ from ..errors import IllegalUserName, PermissionDenied, ProtocolError
 from ..logging import printable
 from ..wire import Cursor
 from .client_methods import CLIENT_METHODS, ClientAuthHost, ClientMethod, PasswordSource
-from .messages import DEFAULT_METHODS, MAX_USERNAME, NONE, decode_text, displayable, encode_request
+from .messages import DEFAULT_METHODS, MAX_USERNAME, NONE, PUBLIC_KEY, decode_text, displayable, encode_request
 
 T = TypeVar('T')
 
@@ -39,8 +39,11 @@ class AuthState(Enum):
 class ClientAuth:
     """Log in as a user: the none method first, then those of `preferred` that the server says can continue.
 
+    With `sign_at_once` the first key is the first thing that is tried, with its signature: neither the methods nor the
+    key are asked about. If it is refused, the login goes on as usual; what needs no authentication is tried at the end.
+
     `peer_sig_algs` is the server's server-sig-algs, None if it sent none; `signature_algs` bounds what we sign with,
-    None leaves it to the keys. Secrets are sent only if `encrypted`. `sign_at_once` skips the query for the first key.
+    None leaves it to the keys. Secrets are sent only if `encrypted`.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class ClientAuth:
         self._method: ClientMethod | None = None
         self._exhausted: set[bytes] = set()
         self._trivial = True
+        self._none_tried = False
         self._server_methods: list[bytes] = []
         self._notes: list[str] = []
 
@@ -87,8 +91,16 @@ class ClientAuth:
         return tuple(self._server_methods)
 
     def start(self) -> None:
-        """Begin with the none method, whose failure tells which methods the server has (RFC 4252 section 5.2)."""
+        """Begin: with the none method, whose failure tells which methods the server has (RFC 4252 section 5.2)."""
 
+        if self.sign_at_once and self._methods and self._methods[0].name == PUBLIC_KEY:
+            self._method = self._methods[0]
+            self._method.begin()
+        else:
+            self._try_none()
+
+    def _try_none(self) -> None:
+        self._none_tried = True
         self.send_and_wait(encode_request(self.username, NONE), trivial=True)
 
     # --- received messages
@@ -200,6 +212,10 @@ class ClientAuth:
                 self._method = method
                 method.begin()
                 return
+
+        if not self._none_tried:
+            self._try_none()
+            return
 
         self._end()
         self.host.auth_failed(PermissionDenied(self._explain()))

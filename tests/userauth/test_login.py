@@ -77,14 +77,18 @@ def test_error_names_user_and_methods():
 
 # --- publickey
 
+KEY_THEN_PASSWORD = (b'publickey', b'password')
+
 
 @pytest.mark.parametrize('key', [KEY_A, ECDSA_KEY, RSA_KEY], ids=['ed25519', 'ecdsa', 'rsa'])
 @pytest.mark.parametrize('at_once', [False, True])
 def test_public_key(key, at_once):
-    login = Login(ClientHost(keys=[pair(key)]), ServerHost(keys=[key]), sign_at_once=at_once)
+    login = Login(
+        ClientHost(keys=[pair(key)]), ServerHost(keys=[key]), preferred=KEY_THEN_PASSWORD, sign_at_once=at_once
+    )
 
     assert login.run() is True
-    assert methods_tried(login) == [b'none'] + [b'publickey'] * (1 if at_once else 2)
+    assert methods_tried(login) == ([b'publickey'] if at_once else [b'none', b'publickey', b'publickey'])
     assert [k.public_data for k in login.server.accepted_keys] == [key.public_data]
     assert login.server.completed_methods == (b'publickey',)
     assert login.server.done
@@ -99,10 +103,48 @@ def test_second_key_is_found_by_query_and_the_first_not_signed_with():
 
 
 def test_unknown_key_is_refused():
-    login = Login(ClientHost(keys=[pair(KEY_A)]), ServerHost(keys=[KEY_B]), sign_at_once=True)
+    login = Login(
+        ClientHost(keys=[pair(KEY_A)]), ServerHost(keys=[KEY_B]), preferred=KEY_THEN_PASSWORD, sign_at_once=True
+    )
 
     assert isinstance(login.run(), PermissionDenied)
     assert login.server.accepted_keys == ()
+    # What needs no authentication is found out last, if the first key was tried first.
+    assert methods_tried(login) == [b'publickey', b'none']
+
+
+def test_a_key_that_was_tried_first_does_not_keep_others_from_being_tried():
+    login = Login(
+        ClientHost(keys=[pair(KEY_A), pair(KEY_B)]),
+        ServerHost(keys=[KEY_B]),
+        preferred=KEY_THEN_PASSWORD,
+        sign_at_once=True,
+    )
+
+    assert login.run() is True
+    assert methods_tried(login) == [b'publickey', b'publickey', b'publickey']
+
+    login = Login(
+        ClientHost(keys=[pair(KEY_A)], passwords=['word']),
+        ServerHost(passwords={'user': 'word'}),
+        preferred=KEY_THEN_PASSWORD,
+        sign_at_once=True,
+    )
+
+    assert login.run() is True
+    assert methods_tried(login) == [b'publickey', b'password']
+
+
+def test_the_method_that_is_preferred_comes_before_a_key_that_could_be_tried_first():
+    login = Login(
+        ClientHost(keys=[pair(KEY_A)], passwords=['word']),
+        ServerHost(keys=[KEY_A], passwords={'user': 'word'}),
+        preferred=(b'password', b'publickey'),
+        sign_at_once=True,
+    )
+
+    assert login.run() is True
+    assert methods_tried(login) == [b'none', b'password']
 
 
 def test_key_pair_of_many_connections_is_not_changed():
