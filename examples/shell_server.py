@@ -21,6 +21,7 @@ import sys
 import termios
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ssh_fast
@@ -146,11 +147,11 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
 
     async def _start(self) -> Process:
         arguments = [self._shell, '-l'] if self._command is None else [self._shell, '-c', self._command]
-        user = pwd.getpwuid(os.getuid())
+        home, user = str(Path.home()), getpass.getuser()
         environment = {
-            'HOME': user.pw_dir,
-            'USER': user.pw_name,
-            'LOGNAME': user.pw_name,
+            'HOME': home,
+            'USER': user,
+            'LOGNAME': user,
             'SHELL': self._shell,
             'PATH': os.environ.get('PATH', os.defpath),
             **{name: value for name, value in self._chan.get_environment().items() if name.startswith(ACCEPTED)},
@@ -184,7 +185,7 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
                     stdin=files[0],
                     stdout=files[1],
                     stderr=files[2],
-                    cwd=user.pw_dir,
+                    cwd=home,
                     env=environment,
                     start_new_session=True,
                 )

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -108,8 +110,8 @@ class Conversation:
     def kill(self) -> None:
         self._process.kill()
 
-    def until(self, text: str) -> None:
-        """Read until a text has come."""
+    def until(self, text: str) -> str:
+        """Read until a text has come, and return what came before it."""
         while text.encode() not in self._seen:
             assert select.select([self._output], [], [], SECONDS)[0], f'only this came: {self._seen!r}'
             try:
@@ -118,7 +120,8 @@ class Conversation:
                 data = b''
             assert data, f'it ended with {self._seen!r}'
             self._seen += data
-        self._seen = self._seen.partition(text.encode())[2]
+        before, _, self._seen = self._seen.partition(text.encode())
+        return before.decode()
 
     def write(self, data: bytes | None) -> None:
         """Write to its input, or end it."""
@@ -441,6 +444,33 @@ def test_simple_keyed_server(keys: list[object], target_of: Callable[[int], Targ
         assert (result.stdout, result.stderr) == (b'3.5\n', "'x' is not a number\n")
 
 
+def test_simple_cert_server(ring: KeyRing, target_of: Callable[[int], Target], tmp_path: Path) -> None:
+    authority, host_key = ring.private('authority', 'ed25519'), ring.private('host-ed25519', 'ed25519')
+    sign = ['ssh-keygen', '-q', '-s', str(authority)]
+    user_keys = {}
+    for name, signer in (('user', authority), ('other', authority), ('forged', ring.private('forger', 'ed25519'))):
+        user_keys[name] = shutil.copy(ring.private(name, 'ed25519'), tmp_path / name)
+        shutil.copy(ring.public(name, 'ed25519'), tmp_path / f'{name}.pub')
+        principal = 'nobody' if name == 'other' else peers.user_name()
+        peers.run_tool(*sign[:3], str(signer), '-I', name, '-n', principal, str(tmp_path / f'{name}.pub'))
+    shutil.copy(ring.public('host-ed25519', 'ed25519'), tmp_path / 'host.pub')
+    peers.run_tool(*sign, '-h', '-I', 'host', '-n', '127.0.0.1', str(tmp_path / 'host.pub'))
+    files = ['--ca-keys', ring.public('authority', 'ed25519'), '--host-cert', tmp_path / 'host-cert.pub']
+
+    with running('simple_cert_server', '--host-key', host_key, *files) as port:
+        target = dataclasses.replace(target_of(port), key=Path(user_keys['user']))
+        # The client knows the authority, not the server.
+        public = ring.public('authority', 'ed25519').read_text()
+        target.known_hosts.write_text(f'@cert-authority [127.0.0.1]:{port} {public}')
+        result = peers.ssh(target, 'x').run()
+        assert result.stdout == f'Hello {target.user}, your certificate is good.\n'.encode()
+
+        for name in ('other', 'forged'):
+            target = dataclasses.replace(target, key=Path(user_keys[name]))
+            result = peers.ssh(target, 'x').run(check=False)
+            assert result.status == 255 and 'Permission denied' in result.stderr
+
+
 def test_callback_math_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
     with running('callback_math_server', *keys) as port:
         target = target_of(port)
@@ -504,6 +534,28 @@ def test_show_terminal(keys: list[object], target_of: Callable[[int], Target]) -
             terminal.until('Now 60 columns, 10 lines')
             terminal.write(b'\r~.')
         assert terminal.status == 255
+
+
+def test_line_editor_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with running('line_editor_server', *keys) as port:
+        target = target_of(port)
+        assert 'ssh -t' in peers.ssh(target, options=['RequestTTY=no']).run(check=False).stderr
+
+        with Terminal(peers.ssh(target, options=['RequestTTY=force']), 'xterm', (80, 24)) as terminal:
+            terminal.until('> ')
+            # Completed; then to the begin, four to the right, and the rest away
+            terminal.write(b'ad\tmilk\x01\x1b[C\x1b[C\x1b[C\x1b[C\x0bbread\r')
+            terminal.until('> ')
+            terminal.write(b'\x1b[A, butter\r')    # the line before again
+            terminal.until('> ')
+            terminal.write(b'hide\r')
+            terminal.until('Not shown: ')
+            terminal.write(b'secret\r')
+            assert 'secret' not in terminal.until('> ')
+            terminal.write(b'list\r')
+            terminal.until('1. bread\r\n2. bread, butter\r\n3. secret\r\n> ')
+            terminal.write(b'quit\r')
+        assert terminal.status == 0
 
 
 def test_redirect_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
@@ -594,7 +646,9 @@ def test_read_only_sftp_server(keys: list[object], target_of: Callable[[int], Ta
         assert (folder / 'file').read_bytes() == b'content'
 
 
-def test_all_examples_are_run() -> None:
-    text = Path(__file__).read_text()
-    unused = [path.stem for path in EXAMPLES.glob('*.py') if path.stem != 'demo' and f"'{path.stem}'" not in text]
-    assert unused == []
+def test_all_examples_are_run_and_listed() -> None:
+    # The shell server needs more than its lines here.
+    text = ''.join((ROOT / 'tests' / name).read_text() for name in ('test_examples.py', 'interop/test_shell_server.py'))
+    names = {path.stem for path in EXAMPLES.glob('*.py')}
+    assert [name for name in names - {'demo'} if not re.search(rf"'{name}'|/{name}\.py'", text)] == []
+    assert set(re.findall(r'^\| `(\w+)\.py`', (EXAMPLES / 'README.md').read_text(), re.MULTILINE)) == names
