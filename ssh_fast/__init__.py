@@ -20,6 +20,8 @@ from .channel.client_channel import SSHClientChannel
 from .channel.line_editor_channel import SSHLineEditorChannel
 from .channel.server_channel import SSHServerChannel
 from .channel.session import (
+    BytesOrStr,
+    DataType,
     SSHClientSession,
     SSHServerSession,
     SSHTCPSession,
@@ -34,6 +36,8 @@ from .connection.client import SSHClientConnection
 from .connection.options import (
     SSHClientConnectionOptions,
     SSHServerConnectionOptions,
+    SSHServerProcessFactory,
+    SSHServerSessionFactory,
 )
 from .connection.server import SSHServerConnection
 from .constants import *  # noqa: F403
@@ -42,6 +46,7 @@ from .endpoints import (
     connect,
     create_connection,
     create_server,
+    get_server_auth_methods,
     get_server_host_key,
     listen,
     run_client,
@@ -114,7 +119,7 @@ from .keys.load import (
 from .keys.rsa import set_default_skip_rsa_key_validation, set_required_rsa_size
 from .keys.sk import load_resident_keys
 from .keys.sshsig import create_sshsig, validate_sshsig
-from .logging import logger
+from .logging import logger, set_debug_level, set_log_level, set_sftp_log_level
 from .process.process import (
     SSHClientProcess,
     SSHServerProcess,
@@ -178,16 +183,27 @@ from .sftp.errors import (
 from .sftp.file import SFTPClientFile
 from .sftp.server import SFTPServer
 from .sftp.server_session import SFTPServerFactory
+from .transport.registration import (
+    register_compression_alg,
+    register_encryption_alg,
+    register_kex_alg,
+    register_mac_alg,
+    register_public_key_alg,
+    unregister_alg,
+)
 
 __version__ = '0.1.0'
+__author__ = 'The ssh_fast authors'
 
 __all__ = [
     'BreakReceived',
+    'BytesOrStr',
     'ChannelListenError',
     'ChannelOpenError',
     'CompressionError',
     'ConfigParseError',
     'ConnectionLost',
+    'DataType',
     'DisconnectError',
     'Error',
     'HostKeyNotVerifiable',
@@ -266,7 +282,9 @@ __all__ = [
     'SSHServerConnection',
     'SSHServerConnectionOptions',
     'SSHServerProcess',
+    'SSHServerProcessFactory',
     'SSHServerSession',
+    'SSHServerSessionFactory',
     'SSHSubprocessProtocol',
     'SSHSubprocessReadPipe',
     'SSHSubprocessTransport',
@@ -285,6 +303,7 @@ __all__ = [
     'create_server',
     'create_sshsig',
     'generate_private_key',
+    'get_server_auth_methods',
     'get_server_host_key',
     'import_allowed_signers',
     'import_authorized_keys',
@@ -308,10 +327,19 @@ __all__ = [
     'read_private_key_list',
     'read_public_key',
     'read_public_key_list',
+    'register_compression_alg',
+    'register_encryption_alg',
+    'register_kex_alg',
+    'register_mac_alg',
+    'register_public_key_alg',
     'run_client',
     'run_server',
+    'set_debug_level',
     'set_default_skip_key_file_check',
     'set_default_skip_rsa_key_validation',
+    'set_log_level',
     'set_required_rsa_size',
+    'set_sftp_log_level',
+    'unregister_alg',
     'validate_sshsig',
 ]

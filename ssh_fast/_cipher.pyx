@@ -224,7 +224,7 @@ def register_cipher(suite, factory):
     if not 8 <= suite.block_size <= MAX_BLOCK or suite.key_size < 0 or suite.iv_size < 0:
         raise ValueError(f'block_size: expected 8 to {MAX_BLOCK} bytes, and sizes of 0 or more, got {suite!r}')
 
-    if suite.aead != (suite.tag_size > 0) or suite.tag_size > MAX_BLOCK:
+    if not 0 <= suite.tag_size <= MAX_BLOCK or suite.aead != (suite.tag_size > 0):
         raise ValueError(f'tag_size: expected 0, or up to {MAX_BLOCK} bytes for AEAD, got {suite.tag_size}')
 
     _ciphers[suite.name] = (suite, None, factory)

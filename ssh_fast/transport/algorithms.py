@@ -2,11 +2,12 @@
 
 import functools
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from .._cipher import CIPHER_SUITES, MAC_SUITES, legacy_cipher_suites, legacy_mac_suites
 from ..keys.certificate_names import certificate_algorithms
+from ..keys.keypair import SSHKeyPair
 from .kex import KEX_METHODS
 
 # What asks for an extension in the list of kex algorithms; never negotiated (RFC 8308 section 2.1, strict kex)
@@ -86,7 +87,9 @@ _HARDENED = {
     ),
     'mac': (b'hmac-sha2-512-etm@openssh.com', b'hmac-sha2-256-etm@openssh.com'),
     'compression': (NONE,),
-    'signature': (b'sk-ssh-ed25519@openssh.com', b'ssh-ed25519', b'rsa-sha2-512', b'rsa-sha2-256'),
+    'signature': (b'rsa-sha2-512', b'rsa-sha2-256', b'ssh-ed25519', b'sk-ssh-ed25519@openssh.com'),
+    # the policy of clients has another order than that of servers
+    'host_key': (b'sk-ssh-ed25519@openssh.com', b'ssh-ed25519', b'rsa-sha2-512', b'rsa-sha2-256'),
 }
 
 # What only old peers need, best first: each is broken or weak, and is offered only to who names it.
@@ -176,7 +179,7 @@ def available_algorithms(kind: str) -> tuple[bytes, ...]:
 def hardened_algorithms(kind: str) -> tuple[bytes, ...]:
     """List the algorithms of the preset `hardened`, as far as the libraries here have them."""
 
-    names = _HARDENED['signature' if kind == 'host_key' else kind]
+    names = _HARDENED[kind]
 
     return certificate_algorithms(names) + names if kind == 'host_key' else _usable(kind, names)
 
@@ -194,6 +197,22 @@ def known_algorithms(kind: str) -> tuple[bytes, ...]:
     """List every algorithm that can be named: the default offer, what was registered, and that of old peers."""
 
     return tuple(dict.fromkeys([*available_algorithms(kind), *_registered[kind], *legacy_algorithms(kind)]))
+
+
+def host_key_algorithms(signature_algs: Sequence[bytes], host_keys: Iterable[SSHKeyPair]) -> tuple[bytes, ...]:
+    """List what a server's host keys are offered for: the signature algorithms chosen, those of certificates first.
+
+    A key that can make none of these is offered for those of the default offer that it can make.
+    """
+
+    chosen = (*certificate_algorithms(signature_algs), *signature_algs)
+    names = list(chosen)
+
+    for pair in host_keys:
+        if not any(name in pair.host_key_algorithms for name in chosen):
+            names += [name for name in available_algorithms('host_key') if name in pair.host_key_algorithms]
+
+    return tuple(dict.fromkeys(names))
 
 
 def add_algorithm(kind: str, name: bytes, default: bool) -> None:
