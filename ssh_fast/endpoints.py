@@ -12,9 +12,12 @@ from .connection.client import SSHClientConnection
 from .connection.connection import SSHConnection
 from .connection.dial import dial
 from .connection.options import SSHClientConnectionOptions, SSHServerConnectionOptions
+from .connection.proxy_command import dial_command
 from .connection.server import Acceptor, ErrorHandler, SSHServerConnection
+from .errors import PermissionDenied
 from .keys.key import SSHKey
 from .opening import opening
+from .userauth.messages import NONE
 
 Unset = tuple[()]
 
@@ -78,8 +81,12 @@ async def _establish(
     sock: socket.socket | None,
     *,
     before_login: bool = False,
+    made_connection: Callable[[SSHClientConnection], object] | None = None,
 ) -> SSHClientConnection:
     """Connect and log in; whatever goes wrong leaves no connection behind."""
+
+    if options.proxy_jump is not None and sock is None:
+        raise ValueError(f'ProxyJump {options.proxy_jump}: jump hosts are not supported by this version')
 
     loop = asyncio.get_running_loop()
     connection: SSHClientConnection | None = None
@@ -90,21 +97,28 @@ async def _establish(
         connection = SSHClientConnection(loop, options)
         connection.stop_before_login(before_login)
 
+        if made_connection:
+            made_connection(connection)
+
         return connection
 
     limit = asyncio.timeout(options.connect_timeout)
 
     try:
         async with limit:
-            made = await dial(
-                make_connection,
-                options.host,
-                options.port,
-                family=options.family,
-                flags=flags,
-                local_addr=options.local_addr,
-                sock=sock,
-            )
+            if options.proxy_command and sock is None:
+                made = await dial_command(make_connection, options.proxy_command)
+            else:
+                made = await dial(
+                    make_connection,
+                    options.host,
+                    options.port,
+                    family=options.family,
+                    flags=flags,
+                    local_addr=options.local_addr,
+                    sock=sock,
+                )
+
             await made.wait_established()
     except BaseException as exc:
         if connection:
@@ -298,6 +312,57 @@ async def get_server_host_key(
 
     async with cast(SSHConnection, connection):
         return connection.get_server_host_key()
+
+
+async def get_server_auth_methods(
+    host: str = '',
+    port: int | Unset = (),
+    username: str | Unset = (),
+    *,
+    tunnel: Any = (),
+    proxy_command: Any = (),
+    family: int | Unset = (),
+    flags: int = 0,
+    local_addr: tuple[str, int] | Unset = (),
+    sock: socket.socket | None = None,
+    client_version: bytes | str | Unset = (),
+    kex_algs: Any = (),
+    server_host_key_algs: Any = (),
+    config: Any = (),
+    options: SSHClientConnectionOptions | None = None,
+) -> Sequence[str]:
+    """Return the ways in which a server lets a user log in, without trusting it, and without showing it any secret.
+
+    They are ['none'] if it lets the user in at once.
+    """
+
+    with _closing_on_failure(sock):
+        new_options = await SSHClientConnectionOptions.construct(
+            options,
+            **_given(
+                host=host, port=port, username=username, tunnel=tunnel, proxy_command=proxy_command, family=family,
+                local_addr=local_addr, client_version=client_version, kex_algs=kex_algs,
+                server_host_key_algs=server_host_key_algs, config=config,
+            ),
+            known_hosts=None,
+            client_keys=None,
+            preferred_auth=[],
+        )
+
+    tried: list[SSHClientConnection] = []
+
+    try:
+        connection = await _establish(new_options, flags, sock, made_connection=tried.append)
+    except PermissionDenied:
+        methods = tried[-1].get_server_auth_methods()
+
+        if not methods:
+            raise
+
+        return methods
+
+    async with cast(SSHConnection, connection):
+        return [NONE.decode()]
 
 
 def _given(**kwargs: object) -> dict[str, object]:

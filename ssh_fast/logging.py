@@ -5,6 +5,32 @@ from collections.abc import MutableMapping
 from typing import Any
 
 logger = logging.getLogger('ssh_fast')
+sftp_logger = logger.getChild('sftp')
+
+_DEBUG_LEVELS = (1, 2, 3)
+
+
+def set_log_level(level: int | str) -> None:
+    """Set the level from which messages are logged: a constant of `logging`, or its name such as 'DEBUG'."""
+
+    logger.setLevel(level)
+
+
+def set_sftp_log_level(level: int | str) -> None:
+    """Set the level from which messages about SFTP are logged; they follow `set_log_level` until this is called."""
+
+    sftp_logger.setLevel(level)
+
+
+def set_debug_level(level: int) -> None:
+    """Check a level of detail of 1 to 3, and log the same at each: what is in packets may be secret.
+
+    Raises:
+      ValueError: there is no such level
+    """
+
+    if level not in _DEBUG_LEVELS:
+        raise ValueError(f'level: expected a debug level from 1 to 3, got {level!r}')
 
 
 class ContextLogger(logging.LoggerAdapter[logging.Logger]):
@@ -13,6 +39,15 @@ class ContextLogger(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, context: str, parent: logging.Logger = logger) -> None:
         super().__init__(parent, {})
         self._context = context
+
+    def child(self, name: str) -> 'ContextLogger':
+        """Return a logger of the same context whose records can be told apart by the logger's name."""
+
+        # What was given may be a logger with a context of its own.
+        parent: Any = self.logger
+        below = parent.child(name) if isinstance(parent, ContextLogger) else parent.getChild(name)
+
+        return ContextLogger(self._context, below)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Put the context in front of the message."""

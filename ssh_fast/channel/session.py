@@ -7,6 +7,11 @@ The calls come in this order: `connection_made`, on a server the `..._requested`
 from collections.abc import Awaitable, Mapping
 from typing import Any, AnyStr, Generic, TypeAlias
 
+BytesOrStr: TypeAlias = bytes | str
+
+# Of received data: None, or EXTENDED_DATA_STDERR
+DataType: TypeAlias = int | None
+
 # What a server's requests answer, plain or awaited. The channel's later messages wait for it; other channels go on.
 Granted: TypeAlias = bool | Awaitable[bool]
 

@@ -22,7 +22,7 @@ def _seconds(keyword: str, rest: str) -> int:
 
 
 def _no_restriction(*harmless: str) -> Parse:
-    """Make a parser of a keyword that keeps clients out and has no counterpart here: it would be a hole to ignore it."""
+    """Make a parser of a keyword that keeps clients out and has no counterpart here: ignored, it would be a hole."""
 
     def parse(_: str, rest: str) -> None:
         if rest.strip('"').lower() not in harmless:

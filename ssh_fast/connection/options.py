@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,8 @@ from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import open_keypairs
 from ..logging import logger
+from ..process.process import SSHServerProcess
+from ..process.streams import SSHReader, SSHWriter
 from ..userauth.messages import DEFAULT_METHODS, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
 from ..userauth.server_policy import MethodSequence
 from . import options_load as load
@@ -29,6 +31,9 @@ from .config_server_options import depends_on_user, server_options
 from .config_values import Forward
 from .options_base import Sources, SSHConnectionOptions
 from .options_prepare import PasswordValue
+
+SSHServerProcessFactory = Callable[[SSHServerProcess[Any]], Awaitable[None] | None]
+SSHServerSessionFactory = Callable[[SSHReader[Any], SSHWriter[Any], SSHWriter[Any]], Awaitable[None] | None]
 
 # The user's file is read if there is one; the system's is not, as in AsyncSSH.
 _DEFAULT_CONFIG = '~/.ssh/config'
@@ -247,8 +252,8 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     line_echo: bool
     line_history: int
     max_line_length: int
-    process_factory: Callable[..., Any] | None
-    session_factory: Callable[..., Any] | None
+    process_factory: SSHServerProcessFactory | None
+    session_factory: SSHServerSessionFactory | None
     sftp_factory: Callable[..., Any] | bool | None
     sftp_version: Literal[3]
 

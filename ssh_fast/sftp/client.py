@@ -61,9 +61,9 @@ class SFTPClient:
 
     @property
     def logger(self) -> Any:
-        """The logger of the session's channel."""
+        """The logger of the session's channel, for SFTP."""
 
-        return self._session.channel.logger
+        return self._session.channel.logger.child('sftp')
 
     @property
     def limits(self) -> SFTPLimits:

@@ -194,9 +194,9 @@ class SFTPServer:
 
     @property
     def logger(self) -> Any:
-        """The logger of the session's channel."""
+        """The logger of the session's channel, for SFTP."""
 
-        return self._chan.logger
+        return self._chan.logger.child('sftp')
 
     # --- names
 

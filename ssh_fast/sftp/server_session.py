@@ -108,7 +108,7 @@ class SFTPServerSession(SSHServerSession[bytes]):
         try:
             server = await made
         except Exception:
-            self._chan.logger.exception('The sftp_factory failed')
+            self._chan.logger.child('sftp').exception('The sftp_factory failed')
             self._ended = True
             self._chan.exit(1)
         else:
@@ -173,7 +173,7 @@ class SFTPServerSession(SSHServerSession[bytes]):
             if hasattr(result, '__await__'):
                 await result
         except Exception as exc:
-            self._chan.logger.error('The end of an SFTP session failed', exc_info=exc)
+            self._chan.logger.child('sftp').error('The end of an SFTP session failed', exc_info=exc)
 
     # --- messages
 
@@ -275,7 +275,7 @@ class SFTPServerSession(SSHServerSession[bytes]):
         elif isinstance(exc, UnicodeError):
             exc = SFTPInvalidFilename('The name is not of a form that this server takes')
         elif not isinstance(exc, SFTPError):
-            self._chan.logger.error('An SFTP request failed', exc_info=exc)
+            self._chan.logger.child('sftp').error('An SFTP request failed', exc_info=exc)
             exc = SFTPFailure('The request failed')
 
         assert isinstance(exc, SFTPError)
