@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ..errors import KeyImportError, PacketDecodeError
+from ..keys.certificate import decode_certificate, is_certificate_blob
 from ..keys.key import decode_public_key, verify_signature
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import KeyPairList, load_default_keypairs, load_keypairs
@@ -65,9 +66,18 @@ class SSHAgentKeyPair(SSHKeyPair):
     _key_type = 'agent'
 
     def __init__(self, agent: 'SSHAgentClient', algorithm: bytes, public_data: bytes, comment: bytes) -> None:
-        self._public_key = decode_public_key(public_data)
-        super().__init__(algorithm, self._public_key.sig_algorithms, public_data, comment)
+        cert = decode_certificate(public_data) if is_certificate_blob(public_data) else None
+        self._public_key = cert.key if cert else decode_public_key(public_data)
+        super().__init__(
+            self._public_key.algorithm, self._public_key.sig_algorithms, self._public_key.public_data, comment
+        )
+
+        # By what the agent knows the key, also if it is shown with a certificate that the agent doesn't have
+        self.held_data = public_data
         self._agent = agent
+
+        if cert:
+            self.set_certificate(cert)
 
     def sign(self, data: bytes) -> Awaitable[bytes]:
         """Have the agent sign data with the chosen algorithm."""
@@ -78,7 +88,7 @@ class SSHAgentKeyPair(SSHKeyPair):
         """Have the agent sign data; a signature that is wrong, or by another algorithm, raises `SSHAgentError`."""
 
         sig_algorithm = self.sig_algorithm
-        sig = await self._agent.sign(self.public_data, data, _SIGN_FLAGS.get(sig_algorithm, 0))
+        sig = await self._agent.sign(self.held_data, data, _SIGN_FLAGS.get(sig_algorithm, 0))
 
         if not verify_signature(self._public_key, data, sig, (sig_algorithm,)):
             raise SSHAgentError(f'The agent did not make a valid {sig_algorithm.decode()} signature')
@@ -194,7 +204,8 @@ class SSHAgentClient:
         """Remove keys."""
 
         for keypair in keylist:
-            request = encode_byte(_REMOVE_IDENTITY) + encode_string(keypair.public_data)
+            data = keypair.held_data if isinstance(keypair, SSHAgentKeyPair) else keypair.public_data
+            request = encode_byte(_REMOVE_IDENTITY) + encode_string(data)
             await self._request(_SUCCESS, 'remove a key', request)
 
     async def remove_all(self) -> None:

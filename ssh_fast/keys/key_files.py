@@ -17,10 +17,10 @@ from ..errors import KeyEncryptionError, KeyImportError
 from . import openssh_format, pem_format, rfc4716
 from .file_cache import FileCache, read_bounded
 from .key import SSHKey, copy_key, decode_private_key, decode_public_key, key_from_pyca
+from .keypair import PassphraseValue
 from .rsa import RSAKey
 
 _Path: TypeAlias = str | PurePath
-PassphraseValue: TypeAlias = bytes | str | None
 Passphrase: TypeAlias = PassphraseValue | Callable[[str], PassphraseValue | Awaitable[PassphraseValue]]
 
 # OpenSSH's MAX_KEY_FILE_SIZE

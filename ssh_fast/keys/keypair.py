@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable, iscoroutine
-from typing import Self
+from typing import Self, TypeAlias
 
 from ..errors import KeyImportError
 from ..wire import encode_string
 from .certificate import SSHCertificate
 from .key import SSHKey
+
+PassphraseValue: TypeAlias = bytes | str | None
 
 
 class SSHKeyPair:
@@ -165,12 +167,17 @@ class SSHLocalKeyPair(SSHKeyPair):
 class SSHSealedKeyPair(SSHKeyPair):
     """A key pair whose private key is in an encrypted file, and opened when it is first used.
 
-    `open_key` asks for the passphrase and returns the key, or an awaitable of it. What it raises, `sign` raises.
+    `ask` returns the passphrase or an awaitable of it, `open_with` the key that it opens. What they raise, `sign` raises.
     """
 
     _key_type = 'local'
 
-    def __init__(self, public_key: SSHKey, open_key: Callable[[], SSHKey | Awaitable[SSHKey]]) -> None:
+    def __init__(
+        self,
+        public_key: SSHKey,
+        ask: Callable[[], PassphraseValue | Awaitable[PassphraseValue]],
+        open_with: Callable[[PassphraseValue], SSHKey],
+    ) -> None:
         super().__init__(
             public_key.algorithm,
             public_key.sig_algorithms,
@@ -178,7 +185,8 @@ class SSHSealedKeyPair(SSHKeyPair):
             public_key.get_comment_bytes(),
             public_key.get_filename(),
         )
-        self._open_key = open_key
+        self._ask = ask
+        self._open_with = open_with
 
         # Shared by the copies of this pair, of which each login makes its own
         self._opened: list[SSHKey] = []
@@ -187,38 +195,35 @@ class SSHSealedKeyPair(SSHKeyPair):
         """Open the key; `KeyImportError` if its passphrase can only be awaited."""
 
         if not self._opened:
-            key = self._open_key()
+            passphrase = self._ask()
 
-            if not isinstance(key, SSHKey):
-                if iscoroutine(key):
-                    key.close()
+            if isawaitable(passphrase):
+                if iscoroutine(passphrase):
+                    passphrase.close()
 
                 raise KeyImportError('The passphrase of this key can only be awaited, and is needed at once')
 
-            self._opened.append(key)
+            self._opened.append(self._open_with(passphrase))
 
         return self._opened[0]
 
     def sign(self, data: bytes) -> bytes | Awaitable[bytes]:
         """Sign data with the chosen algorithm, after the passphrase was asked for."""
 
-        if self._opened:
-            return self._opened[0].sign(data, self.sig_algorithm)
+        if not self._opened:
+            passphrase = self._ask()
 
-        key = self._open_key()
+            if isawaitable(passphrase):
+                return self._sign_later(passphrase, data)
 
-        if isawaitable(key):
-            return self._sign_later(key, data)
+            self._opened.append(self._open_with(passphrase))
 
-        self._opened.append(key)
+        return self._opened[0].sign(data, self.sig_algorithm)
 
-        return key.sign(data, self.sig_algorithm)
+    async def _sign_later(self, answer: Awaitable[PassphraseValue], data: bytes) -> bytes:
+        self._opened.append(self._open_with(await answer))
 
-    async def _sign_later(self, answer: Awaitable[SSHKey], data: bytes) -> bytes:
-        key = await answer
-        self._opened.append(key)
-
-        return key.sign(data, self.sig_algorithm)
+        return self._opened[0].sign(data, self.sig_algorithm)
 
     def get_agent_private_key(self) -> bytes:
         """Return string algorithm and the key's private fields, with a certificate before them if there is one."""

@@ -6,7 +6,6 @@ An encrypted key whose public half is known is opened when it first signs, if it
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from inspect import isawaitable
 from pathlib import Path, PurePath
 from typing import TypeAlias, TypeGuard, cast
 
@@ -17,7 +16,6 @@ from .certificate_files import CertificateList, load_certificates
 from .key import SSHKey
 from .key_files import (
     Passphrase,
-    PassphraseValue,
     import_private_key,
     import_public_key,
     needs_passphrase,
@@ -27,7 +25,7 @@ from .key_files import (
     read_public_key,
     read_public_key_list,
 )
-from .keypair import SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
+from .keypair import PassphraseValue, SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
 from .rsa import set_default_skip_rsa_key_validation
 
 __all__ = [
@@ -214,7 +212,7 @@ class _Loader:
             public = public_of_sealed(path) if callable(self._passphrase) else None
 
             if public is not None:
-                pairs: list[SSHKeyPair] = [SSHSealedKeyPair(public, self._opener(filename, public))]
+                pairs: list[SSHKeyPair] = [self._sealed(filename, public)]
             elif alone:
                 pairs = self._pairs([read_private_key(filename, self._passphrase, self._skip_validation)])
             else:
@@ -242,10 +240,10 @@ class _Loader:
     def _pairs(self, keys: Sequence[SSHKey]) -> list[SSHKeyPair]:
         return [SSHLocalKeyPair(key) for key in keys if key.is_private or not self._skip_public]
 
-    def _opener(self, filename: _Path, public: SSHKey) -> Callable[[], SSHKey | Awaitable[SSHKey]]:
-        """Return what asks for the passphrase of a file, and opens its key."""
+    def _sealed(self, filename: _Path, public: SSHKey) -> SSHSealedKeyPair:
+        """Return the pair of an encrypted file, for whose passphrase a callable is asked later."""
 
-        passphrase = cast(Callable[[str], PassphraseValue | Awaitable[PassphraseValue]], self._passphrase)
+        ask = cast(Callable[[str], PassphraseValue | Awaitable[PassphraseValue]], self._passphrase)
         skip_validation = self._skip_validation
 
         def open_with(secret: PassphraseValue) -> SSHKey:
@@ -256,15 +254,7 @@ class _Loader:
 
             return key
 
-        async def open_later(answer: Awaitable[PassphraseValue]) -> SSHKey:
-            return open_with(await answer)
-
-        def open_key() -> SSHKey | Awaitable[SSHKey]:
-            answer = passphrase(os.fspath(filename))
-
-            return open_later(answer) if isawaitable(answer) else open_with(answer)
-
-        return open_key
+        return SSHSealedKeyPair(public, lambda: ask(os.fspath(filename)), open_with)
 
 
 def _certificate_beside(path: str) -> SSHCertificate | None:
