@@ -100,6 +100,8 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
         return True
 
     def session_started(self) -> None:
+        # What the client types before there is somebody to take it waits in the channel.
+        self._chan.pause_reading()
         task = asyncio.get_running_loop().create_task(self._serve())
         self.serving.add(task)
         task.add_done_callback(self.serving.discard)
@@ -131,6 +133,8 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
             self._hang_up()
 
         try:
+            self._chan.resume_reading()
+            self._send()
             self._listen()
             status = await self._process.wait()
             self._exited = True
@@ -225,9 +229,8 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
     # --- from the client to the process
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        if self._input >= 0:
-            self._unsent += data
-            self._send()
+        self._unsent += data
+        self._send()
 
     def eof_received(self) -> bool:
         self._input_ended = True
@@ -235,14 +238,15 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
         return True
 
     def _send(self) -> None:
-        loop = asyncio.get_running_loop()
+        if self._input < 0:
+            return
 
         try:
-            while self._unsent and self._input >= 0:
+            while self._unsent:
                 del self._unsent[: os.write(self._input, self._unsent[:CHUNK])]
         except BlockingIOError:
             self._chan.pause_reading()
-            loop.add_writer(self._input, self._go_on_sending)
+            asyncio.get_running_loop().add_writer(self._input, self._go_on_sending)
         except OSError:
             # It reads no more.
             self._unsent.clear()
@@ -259,10 +263,10 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
     def _end_input(self) -> None:
         self._input_ended = False
 
-        if self._has_terminal and self._input >= 0:
+        if self._has_terminal:
             with contextlib.suppress(OSError):
                 os.write(self._input, termios.tcgetattr(self._input)[6][termios.VEOF])
-        elif self._input >= 0:
+        else:
             os.close(self._input)
             self._input = -1
 
