@@ -187,10 +187,10 @@ def _signature_algorithm(ca_key: SSHKey, sig_alg: str | tuple[()]) -> bytes:
 
 
 def _principals(principals: str | Sequence[str]) -> list[str]:
-    names = [name.strip() for name in principals.split(',')] if isinstance(principals, str) else list(principals)
-
-    if names == ['']:
+    if not principals:
         return []
+
+    names = [name.strip() for name in principals.split(',')] if isinstance(principals, str) else list(principals)
 
     for name in names:
         # Servers before OpenSSH 10.3 took a name with a comma for a list of names.

@@ -6,7 +6,6 @@ author's.
 
 import base64
 import contextlib
-import hmac
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
@@ -14,7 +13,7 @@ from pathlib import PurePath
 
 from .file_cache import read_bounded
 from .key import SSHKey
-from .known_hosts import HASH_PREFIX, MAX_FILE_SIZE, decode_hash, host_name
+from .known_hosts import HASH_PREFIX, MAX_FILE_SIZE, decode_hash, hash_name, host_name
 
 _SALT_SIZE = 20
 
@@ -29,7 +28,7 @@ def known_hosts_line(host: str, port: int, key: SSHKey, hashed: bool = False) ->
 
     if hashed:
         salt = os.urandom(_SALT_SIZE)
-        digest = hmac.digest(salt, name.encode(), 'sha1')
+        digest = hash_name(salt, name.encode())
         name = f'{HASH_PREFIX}{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}'
 
     return f'{name} {key.get_algorithm()} {base64.b64encode(key.public_data).decode()}\n'
@@ -109,7 +108,7 @@ def _without_host(line: str, name: str, unwanted: Collection[str]) -> str | None
         except ValueError:
             return line
 
-        return None if hmac.digest(salt, name.encode(), 'sha1') == digest else line
+        return None if hash_name(salt, name.encode()) == digest else line
 
     names = fields[0].split(',')
     others = [other for other in names if other.lower() != name]
