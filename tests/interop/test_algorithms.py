@@ -15,6 +15,8 @@ from tests.interop.peers import KEY_TYPES, KeyRing, OpenSSHServer, Target, opens
 
 KEX = (
     'mlkem768x25519-sha256',
+    'sntrup761x25519-sha512',
+    'sntrup761x25519-sha512@openssh.com',
     'curve25519-sha256',
     'curve25519-sha256@libssh.org',
     'ecdh-sha2-nistp256',
@@ -35,6 +37,16 @@ CIPHERS = (
 )
 MACS = tuple(f'hmac-{name}{tail}' for name in ('sha2-256', 'sha2-512', 'sha1') for tail in ('', '-etm@openssh.com'))
 
+LEGACY_KEX = ('diffie-hellman-group1-sha1', 'diffie-hellman-group14-sha1', 'diffie-hellman-group-exchange-sha1')
+LEGACY_CIPHERS = ('aes128-cbc', 'aes192-cbc', 'aes256-cbc', '3des-cbc')
+LEGACY_MACS = tuple(f'hmac-{name}{tail}' for name in ('sha1-96', 'md5', 'md5-96') for tail in ('', '-etm@openssh.com'))
+
+LEGACY_CASES = [
+    *(pytest.param('kex', name, id=name) for name in LEGACY_KEX),
+    *(pytest.param('cipher', name, id=name) for name in LEGACY_CIPHERS),
+    *(pytest.param('mac', name, id=name) for name in LEGACY_MACS),
+    pytest.param('HostKeyAlgorithms', 'ssh-rsa', id='ssh-rsa'),
+]
 CASES = [
     *(pytest.param('kex', name, id=name) for name in KEX),
     *(pytest.param('cipher', name, id=name) for name in CIPHERS),
@@ -66,7 +78,16 @@ async def our_target(key_ring: KeyRing, tmp_path: Path) -> AsyncIterator[Target]
         yield target
 
 
+@pytest.fixture
+async def our_legacy_target(key_ring: KeyRing, tmp_path: Path) -> AsyncIterator[Target]:
+    offers = dict.fromkeys(('kex_algs', 'encryption_algs', 'mac_algs', 'signature_algs'), 'legacy')
+    async with our_server(key_ring, tmp_path / 'ours', host_keys=('rsa',), **offers) as target:
+        yield target
+
+
 def need(kind: str, name: str) -> None:
+    if name.startswith('sntrup'):
+        pytest.importorskip('pqcrypto')
     if name not in openssh_knows(kind):
         pytest.skip(f'the installed OpenSSH {openssh_version()} does not know {name}')
 
@@ -83,7 +104,7 @@ def check_choice(connection: object, kind: str, name: str) -> None:
         assert info('kex_alg' if kind == 'kex' else 'host_key_alg') == name
 
 
-@pytest.mark.parametrize(('kind', 'name'), CASES)
+@pytest.mark.parametrize(('kind', 'name'), CASES + LEGACY_CASES)
 async def test_our_client(kind: str, name: str, every_algorithm: OpenSSHServer, tmp_path: Path) -> None:
     need(kind, name)
     (tmp_path / 'source').write_bytes(CONTENT)
@@ -105,8 +126,53 @@ async def test_our_server(kind: str, name: str, our_target: Target, tmp_path: Pa
     assert (tmp_path / 'there').read_bytes() == (tmp_path / 'back').read_bytes() == CONTENT
 
 
-# AsyncSSH knows what the installed OpenSSH may be too old for.
-@pytest.mark.parametrize('name', ['mlkem768x25519-sha256'])
+@pytest.mark.parametrize(('kind', 'name'), LEGACY_CASES)
+async def test_our_server_for_old_clients(kind: str, name: str, our_legacy_target: Target, tmp_path: Path) -> None:
+    await test_our_server(kind, name, our_legacy_target, tmp_path)
+
+
+@pytest.mark.parametrize(('kind', 'name'), [case.values for case in LEGACY_CASES])
+async def test_our_server_has_none_of_the_old_unless_told(kind: str, name: str, our_target: Target) -> None:
+    options = [f'{SSH_OPTIONS[kind]}={name}', *(['Ciphers=aes256-ctr'] if kind == 'mac' else [])]
+    refused = await peers.ssh(our_target, 'true', options=options).run_async(check=False)
+    assert refused.status == 255
+    assert 'no match' in refused.stderr.lower()
+
+
+# AsyncSSH knows what the installed OpenSSH may be too old for, or has dropped.
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        *(('encryption', name) for name in ('blowfish-cbc', 'cast128-cbc', 'seed-cbc@ssh.com')),
+        *(('encryption', name) for name in ('arcfour', 'arcfour128', 'arcfour256')),
+        *(('mac', name) for name in ('hmac-sha2-256-96', 'hmac-sha2-512-96-etm@openssh.com')),
+        ('compression', 'zlib'),
+    ],
+)
+async def test_old_algorithms_with_asyncssh(kind: str, name: str, key_ring: KeyRing, tmp_path: Path) -> None:
+    options: dict[str, list[str]] = {f'{kind}_algs': [name]}
+    options |= {'encryption_algs': ['aes256-ctr']} if kind == 'mac' else {}
+    (tmp_path / 'source').write_bytes(CONTENT)
+    async with asyncssh_server(key_ring, tmp_path / 'theirs', **options) as target:
+        async with ssh_fast.connect(**target.connect_options(**options)) as connection:
+            async with connection.start_sftp_client() as sftp:
+                await sftp.put(str(tmp_path / 'source'), str(tmp_path / 'copy'))
+    assert (tmp_path / 'copy').read_bytes() == CONTENT
+    async with our_server(key_ring, tmp_path / 'ours', **options) as target:
+        async with asyncssh.connect(**target.connect_options(**options)) as connection:
+            async with connection.start_sftp_client() as sftp:
+                await sftp.get(str(tmp_path / 'source'), str(tmp_path / 'back'))
+    assert (tmp_path / 'back').read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize('name', [
+    'mlkem768x25519-sha256',
+    'mlkem768nistp256-sha256',
+    'mlkem1024nistp384-sha384',
+    'curve448-sha512',
+    'diffie-hellman-group15-sha512',
+    'diffie-hellman-group17-sha512',
+])
 async def test_kex_with_asyncssh(name: str, key_ring: KeyRing, tmp_path: Path) -> None:
     async with asyncssh_server(key_ring, tmp_path / 'theirs', kex_algs=[name]) as target:
         async with ssh_fast.connect(**target.connect_options()) as connection, connection.start_sftp_client() as sftp:

@@ -220,6 +220,64 @@ def test_unexpected_messages(name: bytes) -> None:
                 side.receive(encode_byte(message_type) + bytes(100))
 
 
+HYBRIDS = {
+    b'mlkem768x25519-sha256': (1184, 1088, 32),
+    b'mlkem768nistp256-sha256': (1184, 1088, 65),
+    b'mlkem1024nistp384-sha384': (1568, 1568, 97),
+    b'sntrup761x25519-sha512': (1158, 1039, 32),
+}
+
+
+@pytest.mark.parametrize('name', [name for name in HYBRIDS if name in KEX_METHODS])
+def test_every_hybrid_checks_sizes_and_both_parts(name: bytes) -> None:
+    public, ciphertext, curve = HYBRIDS[name]
+    client, server = Side(name, is_client=True), Side(name, is_client=False)
+    init = Cursor(client.sent[0][1:]).string()
+    server.receive(client.sent[0])
+    cursor = Cursor(server.sent[0][1:])
+    cursor.string()
+    answer = cursor.string()
+    assert (len(init), len(answer)) == (public + curve, ciphertext + curve)
+    client.receive(server.sent[0])
+    assert client.result == server.result
+
+    for cut in (0, curve, public, len(init) - 1):
+        refuse_both(name, encode_string(init[:cut]), encode_string(answer[: min(cut, len(answer) - 1)]))
+    refuse_both(name, encode_string(init + b'\0'), encode_string(answer + b'\0'))
+    # all zero: of low order on Curve25519, no uncompressed point on the others
+    refuse_both(name, encode_string(init[:public] + bytes(curve)), encode_string(answer[:ciphertext] + bytes(curve)))
+    if curve > 32:
+        for bad in (bytes([init[public] | 6]), b'\2', b'\3'):
+            refuse_both(
+                name,
+                encode_string(init[:public] + bad + init[public + 1 :]),
+                encode_string(answer[:ciphertext] + bad + answer[ciphertext + 1 :]),
+            )
+
+
+X448_PRIME = 2**448 - 2**224 - 1
+
+
+@pytest.mark.parametrize(
+    'value',
+    [bytes(56), b'\1' + bytes(55), *((X448_PRIME + shift).to_bytes(56, 'little') for shift in (-1, 0, 1)),
+     b'', bytes(55), b'\x05' + bytes(56), b'\x09' + bytes(31)],
+)  # fmt: skip
+def test_curve448_values(value: bytes) -> None:
+    refuse_both(b'curve448-sha512', encode_string(value), encode_string(value))
+
+
+def test_the_group_of_1024_bits_is_that_of_rfc_2409() -> None:
+    """The first 894 bits of pi and the constant 129093 give the prime of its section 6.2."""
+    pi, term, count, scale = 0, 0, 0, 1 << 1100
+    for factor, inverse in ((16, 5), (-4, 239)):
+        term, count = factor * scale // inverse, 1
+        while term:
+            pi += term // count if count % 4 == 1 else -(term // count)
+            term, count = term // (inverse * inverse), count + 2
+    assert MODP_GROUPS[1024] == 2**1024 - 2**960 - 1 + 2**64 * ((pi >> (1100 - 894)) + 129093)
+
+
 # --- group exchange
 
 GEX = b'diffie-hellman-group-exchange-sha256'
