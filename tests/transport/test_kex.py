@@ -269,12 +269,15 @@ def test_curve448_values(value: bytes) -> None:
 
 def test_the_group_of_1024_bits_is_that_of_rfc_2409() -> None:
     """The first 894 bits of pi and the constant 129093 give the prime of its section 6.2."""
-    pi, term, count, scale = 0, 0, 0, 1 << 1100
-    for factor, inverse in ((16, 5), (-4, 239)):
-        term, count = factor * scale // inverse, 1
+
+    def arctan(inverse: int) -> int:
+        term, total, count = (1 << 1100) // inverse, 0, 1
         while term:
-            pi += term // count if count % 4 == 1 else -(term // count)
+            total += term // count if count % 4 == 1 else -(term // count)
             term, count = term // (inverse * inverse), count + 2
+        return total
+
+    pi = 16 * arctan(5) - 4 * arctan(239)
     assert MODP_GROUPS[1024] == 2**1024 - 2**960 - 1 + 2**64 * ((pi >> (1100 - 894)) + 129093)
 
 
