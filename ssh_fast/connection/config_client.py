@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..constants import DEFAULT_PORT
 from ..keys.file_cache import FileCache
 from ..keys.patterns import matches_wildcard, parse_address
-from ..logging import logger, printable
 from . import config_values as value
 from .config_match import (
     command_succeeds,
@@ -20,13 +20,15 @@ from .config_match import (
     parse_host,
     parse_include,
 )
-from .config_parser import ConfigFiles, Directive, Parse
+from .config_parser import ConfigFiles, Directive, Parse, ignored
 from .config_tokens import LazyTokens, LocalHost, connection_hash, expand
 from .config_walk import Walk
 
 # OpenSSH's SSH_MAX_IDENTITY_FILES and SSH_MAX_CERTIFICATE_FILES; the others have no bound there.
 _MAX_FILES = 100
 _MAX_ITEMS = 1000
+
+_DANGEROUS = re.compile(r'^-|[\'"`$\\;&<>|(){}\s\x00-\x1f\x7f]')
 
 _CANONICALIZE = {'yes': 'yes', 'true': 'yes', 'no': 'no', 'false': 'no', 'always': 'always'}
 _CHECKING = {
@@ -118,7 +120,7 @@ _ACCUMULATING = ('identityfile', 'certificatefile', 'sendenv', 'localforward', '
 _PARSE: dict[str, Parse] = {
     **_KEYWORDS,
     **{alias: _KEYWORDS[keyword] for alias, keyword in _ALIASES.items()},
-    **dict.fromkeys(_UNUSED, value.ignored),
+    **dict.fromkeys(_UNUSED, ignored),
     'host': parse_host,
     'match': match_parser(
         ('all', 'canonical', 'final', 'exec', 'host', 'originalhost', 'user', 'localuser', 'tagged', 'localnetwork')
@@ -132,7 +134,7 @@ _cache: FileCache[tuple[Directive, ...]] = FileCache(64)
 def client_files(paths: tuple[str, ...], *, guarded: bool = False) -> ConfigFiles:
     """Name the files of a client's configuration; with `guarded`, those that others may write to are refused."""
 
-    return ConfigFiles(paths, _PARSE, value.ignored, _cache, os.path.expanduser('~/.ssh'), guarded=guarded)
+    return ConfigFiles(paths, _PARSE, _cache, os.path.expanduser('~/.ssh'), guarded=guarded)
 
 
 class ClientConfig:
@@ -220,20 +222,18 @@ class ClientConfig:
         )
 
     def shell_tokens(self, host: str | None = None) -> LazyTokens:
-        """Return the tokens for a command that a shell runs.
-
-        Raises:
-          ValueError: a name has characters that mean something to a shell
-        """
+        """Return the tokens for a command that a shell runs: using one that could mean something to it is an error."""
 
         tokens = self.tokens(host)
 
-        # CVE-2023-51385: names often come from elsewhere.
-        for letter in 'hnkr':
-            if re.search(r'^-|[\'"`$\\;&<>|(){}\s\x00-\x1f\x7f]', tokens[letter]):
+        def harmless(letter: str) -> str:
+            # CVE-2023-51385: names often come from elsewhere.
+            if letter in 'hnkr' and _DANGEROUS.search(tokens[letter]):
                 raise ValueError(f'%{letter} would be {tokens[letter]!r}, which a shell could take for commands')
 
-        return tokens
+            return tokens[letter]
+
+        return LazyTokens({letter: partial(harmless, letter) for letter in tokens})
 
     # --- the walk
 
@@ -285,9 +285,7 @@ class ClientConfig:
         keyword = _ALIASES.get(directive.keyword, directive.keyword)
         values = self.values
 
-        if keyword not in _KEYWORDS:
-            self._pass_over(directive)
-        elif keyword in _ACCUMULATING:
+        if keyword in _ACCUMULATING:
             self._add(keyword, directive)
         elif keyword in ('proxyjump', 'proxycommand'):
             # Whichever comes first keeps the other out.
@@ -310,15 +308,6 @@ class ClientConfig:
 
         self.values[keyword] = found
         self.lines.setdefault(keyword, directive)
-
-    def _pass_over(self, directive: Directive) -> None:
-        if self._final:
-            return
-
-        if directive.keyword in _UNUSED:
-            logger.debug('%s: %s has no use here', directive.place, directive.keyword)
-        elif not matches_list(self.values.get('ignoreunknown', ''), directive.keyword, lower=True):
-            logger.warning('%s: unknown keyword %s is passed over', directive.place, printable(directive.keyword, 64))
 
 
 def expanded(config: ClientConfig, keyword: str, text: str, tokens: Mapping[str, str]) -> str:

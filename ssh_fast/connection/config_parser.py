@@ -7,6 +7,7 @@ the start of an argument ends the line.
 
 import glob
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigParseError
 from ..keys.file_cache import FileCache, read_bounded
-from ..logging import printable
+from ..keys.patterns import matches_wildcard
+from ..logging import logger, printable
 
 # A user's file has a few thousand lines at most; Include may go as deep as in OpenSSH, and not on for ever in width.
 _MAX_FILE_SIZE = 1 << 20
@@ -24,6 +26,9 @@ MAX_DEPTH = 16
 
 _WHITESPACE = ' \t'
 _TRAILING = ' \t\r\n\f'
+
+# An argument without quotes and escapes
+_PLAIN = re.compile(r"""[^ \t"'\\]+(?=[ \t]|\Z)""")
 
 Parse = Callable[[str, str], Any]
 
@@ -108,7 +113,13 @@ def split_arguments(text: str) -> list[str]:
         if text[at] == '#':
             break
 
-        word, at = _word(text, at)
+        plain = _PLAIN.match(text, at)
+
+        if plain:
+            word, at = plain[0], plain.end()
+        else:
+            word, at = _word(text, at)
+
         words.append(word)
 
     return words
@@ -144,10 +155,15 @@ def _word(text: str, at: int) -> tuple[str, int]:
     return ''.join(word), at
 
 
-def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse], unknown: Parse) -> tuple[Directive, ...]:
+def ignored(_: str, __: str) -> None:
+    """Take anything: the keyword decides nothing here."""
+
+
+def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse]) -> tuple[Directive, ...]:
     """Parse a file; `parse` has a function for each keyword, of its name and the rest of its line.
 
-    `unknown` takes other keywords. Either raises `ValueError` for what cannot be.
+    It raises `ValueError` for what cannot be. Other keywords are passed over with a warning, as an older or newer
+    OpenSSH may know them.
 
     Raises:
       ConfigParseError: a line is malformed; names file, line and reason
@@ -159,6 +175,7 @@ def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse], unknown: Par
         raise ConfigParseError(f'{path}: expected at most {_MAX_LINES} lines, got {len(lines)}')
 
     directives = []
+    expected: list[str] = []
 
     for number, text in enumerate(lines, 1):
         name = ''
@@ -175,8 +192,20 @@ def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse], unknown: Par
                 if not rest:
                     raise ValueError('expected an argument')
 
-                value = parse.get(keyword, unknown)(keyword, rest)
-                directives.append(Directive(keyword, value, path, number))
+                parser = parse.get(keyword)
+
+                if parser is None:
+                    if not any(matches_wildcard(pattern, keyword) for pattern in expected):
+                        logger.warning(
+                            '%s line %d: unknown keyword %s is passed over', path, number, printable(keyword, 64)
+                        )
+                elif parser is ignored:
+                    logger.debug('%s line %d: %s has no use here', path, number, keyword)
+                else:
+                    directives.append(Directive(keyword, parser(keyword, rest), path, number))
+
+                    if keyword == 'ignoreunknown':
+                        expected = directives[-1].value.lower().split(',')
         except ValueError as exc:
             what = f'{printable(name, 64)}: ' if name else ''
             raise ConfigParseError(f'{path} line {number}: {what}{printable(str(exc), 512)}') from None
@@ -195,7 +224,6 @@ class ConfigFiles:
         self,
         paths: tuple[str, ...],
         parse: Mapping[str, Parse],
-        unknown: Parse,
         cache: FileCache[tuple[Directive, ...]],
         folder: str,
         *,
@@ -203,7 +231,6 @@ class ConfigFiles:
     ) -> None:
         self.paths = paths
         self._parse = parse
-        self._unknown = unknown
         self._cache = cache
         self._folder = folder
         self._guarded = guarded
@@ -248,7 +275,7 @@ class ConfigFiles:
             except ValueError as exc:
                 raise ConfigParseError(str(exc)) from None
 
-            found = parse_lines(data, path, self._parse, self._unknown)
+            found = parse_lines(data, path, self._parse)
             self._cache.put(path, None, status, found)
 
         return found

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..keys.file_cache import FileCache
-from ..logging import logger, printable
 from . import config_values as value
 from .config_match import match_parser, matches_addresses, matches_criteria, matches_list, parse_include
-from .config_parser import ConfigFiles, Directive, Parse
+from .config_parser import ConfigFiles, Directive, Parse, ignored
 from .config_walk import Walk
 
 _FLAG = value.choice({'yes': True, 'no': False})
@@ -117,7 +116,7 @@ _PARSE: dict[str, Parse] = {
     **_KEYWORDS,
     **_RESTRICTIONS,
     **{alias: _KEYWORDS[keyword] for alias, keyword in _ALIASES.items()},
-    **dict.fromkeys(_UNUSED, value.ignored),
+    **dict.fromkeys(_UNUSED, ignored),
     'match': match_parser(('all', 'user', 'host', 'address', 'localaddress', 'localport'), all_alone=True),
     'include': parse_include,
 }
@@ -138,7 +137,7 @@ class Client(NamedTuple):
 def server_files(paths: tuple[str, ...]) -> ConfigFiles:
     """Name the files of a server's configuration."""
 
-    return ConfigFiles(paths, _PARSE, value.ignored, _cache, '/etc/ssh')
+    return ConfigFiles(paths, _PARSE, _cache, '/etc/ssh')
 
 
 class ServerConfig:
@@ -177,10 +176,7 @@ class ServerConfig:
     def _take(self, directive: Directive, in_block: bool, active: bool) -> None:
         keyword = _ALIASES.get(directive.keyword, directive.keyword)
 
-        if keyword not in _KEYWORDS:
-            if self.client is None:
-                self._pass_over(directive)
-
+        if keyword in _RESTRICTIONS:
             return
 
         if in_block and keyword not in _IN_MATCH:
@@ -202,9 +198,3 @@ class ServerConfig:
 
             if in_block:
                 self._matched.add(keyword)
-
-    def _pass_over(self, directive: Directive) -> None:
-        if directive.keyword in _UNUSED:
-            logger.debug('%s: %s has no use here', directive.place, directive.keyword)
-        elif directive.keyword not in _RESTRICTIONS:
-            logger.warning('%s: unknown keyword %s is passed over', directive.place, printable(directive.keyword, 64))

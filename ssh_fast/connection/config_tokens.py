@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 # OpenSSH bounds what an expansion may become, as a token may stand for much.
@@ -59,7 +59,7 @@ class LazyTokens(Mapping[str, str]):
     def __getitem__(self, token: str) -> str:
         return self._values[token]()
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def __len__(self) -> int:

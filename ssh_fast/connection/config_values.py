@@ -358,7 +358,3 @@ def listen_address(_: str, rest: str) -> tuple[str, int | None]:
     host, number = _split_port(text) if ':' in text else (text, '')
 
     return host or '', _port(number) if number else None
-
-
-def ignored(_: str, __: str) -> None:
-    """Take anything: the keyword has no use here."""

@@ -6,6 +6,7 @@ from .config_parser import MAX_DEPTH, ConfigFiles, Directive
 
 # Each inclusion counts anew, however often the same file is meant: it bounds the time of a walk.
 _MAX_INCLUSIONS = 4096
+_MAX_LINES = 200_000
 
 Applies = Callable[[Directive, bool], bool]
 
@@ -23,6 +24,7 @@ class Walk:
         self._applies = applies
         self._take = take
         self._inclusions = 0
+        self._lines_seen = 0
 
     def run(self) -> None:
         """Go through all files.
@@ -39,6 +41,11 @@ class Walk:
         active = on
 
         for directive in directives:
+            self._lines_seen += 1
+
+            if self._lines_seen > _MAX_LINES:
+                raise directive.error(f'more than {_MAX_LINES} lines are to be read')
+
             if directive.keyword in ('host', 'match'):
                 active = self._applies(directive, on) and on
                 in_block = True

@@ -25,7 +25,7 @@ class Option(NamedTuple):
 
 
 COMMON: dict[str, Option] = {
-    'config': Option(prepare.config_paths),
+    'config': Option(prepare.config_paths, ()),
     'host': Option(prepare.host, ''),
     'port': Option(prepare.port, DEFAULT_PORT),
     'family': Option(prepare.family, 0),

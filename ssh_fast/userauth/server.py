@@ -102,7 +102,7 @@ class ServerAuth:
         self.host.send_message(encode_banner(message, lang))
 
     def set_policy(self, policy: AuthPolicy, signature_algs: Collection[bytes]) -> None:
-        """Take another policy, and other signature algorithms: those for the user whose first request is being begun."""
+        """Take another policy, and other signature algorithms: those for the user who begins."""
 
         self._policy = policy
         self.signature_algs = signature_algs

@@ -70,8 +70,10 @@ def show(config: ClientConfig, keyword: str, value: object) -> list[str]:
             return []
         case None:
             return ['none' if keyword == 'connecttimeout' else '0']
-        case str() if keyword in ('remotecommand', 'identityagent') and value != 'none':
-            return [expanded(config, keyword, value, tokens)] if keyword == 'identityagent' else [substituted(config, value)]
+        case str() if keyword == 'remotecommand':
+            return [substituted(config, value)]
+        case str() if keyword == 'identityagent' and value != 'none':
+            return [expanded(config, keyword, value, tokens)]
         case tuple() if keyword == 'userknownhostsfile' and value != ('none',):
             return [' '.join(expanded(config, keyword, item, tokens) for item in value)]
         case tuple() if keyword in ('globalknownhostsfile', 'canonicaldomains', 'userknownhostsfile'):
@@ -105,7 +107,10 @@ def forward(config: ClientConfig, item) -> str:
     return f'{end(*item.listen)} {substituted(config, target) if target else "[socks]:0"}'
 
 
-RENAMED = {'stricthostkeychecking': {'yes': 'true', 'no': 'false'}, 'canonicalizehostname': {'yes': 'true', 'no': 'false'}}
+RENAMED = {
+    'stricthostkeychecking': {'yes': 'true', 'no': 'false'},
+    'canonicalizehostname': {'yes': 'true', 'no': 'false'},
+}
 STATES = {
     'pubkeyauthentication': {'true': 'yes', 'false': 'no', 'unbound': 'yes', 'host-bound': 'yes'},
     'requesttty': {'true': 'yes', 'false': 'no'},
@@ -158,7 +163,7 @@ User alice#comment
 =====
 "User" alice
 =====
-	User	alice	
+	User	alice
 =====
 # comment
    # another
@@ -604,14 +609,18 @@ def test_tags(folder: Path, text: str) -> None:
     compare(path, 'foo')
 
 
-WORDS = st.sampled_from(['a', 'b', 'foo', '*', 'f*', '!foo', '?oo', 'foo.example.com', USER, 'x,y', '!a,*', '"a b"', "'c'"])
+WORDS = st.sampled_from(
+    ['a', 'b', 'foo', '*', 'f*', '!foo', '?oo', 'foo.example.com', USER, 'x,y', '!a,*', '"a b"', "'c'"]
+)
 SETTINGS = st.one_of(
     st.tuples(
         st.sampled_from(['User', 'HostKeyAlias', 'BindAddress', 'IdentityFile', 'CertificateFile', 'SendEnv']), WORDS
     ),
     st.tuples(st.sampled_from(['Port', 'ServerAliveCountMax', 'port']), st.integers(1, 70000).map(str)),
     st.tuples(st.sampled_from(['Compression', 'TCPKeepAlive', 'IdentitiesOnly']), st.sampled_from(['yes', 'no'])),
-    st.tuples(st.sampled_from(['ConnectTimeout', 'ServerAliveInterval']), st.from_regex(r'[0-9]{1,3}[smhdw]?', fullmatch=True)),
+    st.tuples(
+        st.sampled_from(['ConnectTimeout', 'ServerAliveInterval']), st.from_regex(r'[0-9]{1,3}[smhdw]?', fullmatch=True)
+    ),
     st.tuples(st.just('HostName'), st.sampled_from(['%h.example.com', 'foo', 'Bar', '10.0.0.1'])),
     st.tuples(st.just('SetEnv'), st.sampled_from(['A=1', 'B=2 C=3', '"D=x y"'])),
 )

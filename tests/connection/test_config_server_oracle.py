@@ -78,7 +78,7 @@ def compare(path: Path, client: Client | None) -> None:
         assert mine == expected, keyword
 
 
-CONFIGS = r"""
+TABLE = r"""
 Port 2200
 Port 2201
 =====
@@ -213,7 +213,8 @@ PermitTTY "no"
 PermitTTY "no
 =====
 UseDNS
-""".split('=====\n')
+"""
+CONFIGS = TABLE.split('=====\n')
 
 
 @pytest.mark.parametrize('text', CONFIGS)
