@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from .line_editor_history import History, Search
 from .line_editor_screen import DEFAULT_WIDTH, InputScreen, OutputColumn, character_width, split_cells
 
 # Given the line and the cursor's position in it; returns both as they become, whether the key is to be inserted (True)
@@ -27,9 +28,6 @@ _ESCAPE = re.compile(r'\x1b(?:(?=\x1b)|\[[0-?]*[ -/]*[^ -?]|O.|[^\[O\x1b])', re.
 
 # The longest sequence that is waited for.
 _MAX_ESCAPE = 64
-
-# What is typed into the history search, in characters.
-_MAX_QUERY = 256
 
 
 class EditorHost(Protocol):
@@ -74,7 +72,6 @@ class LineEditor:
 
         self._host = host
         self._line_echo = line_echo
-        self._history_size = history_size
         self._max_length = max_line_length
         self._screen = InputScreen(width or DEFAULT_WIDTH, term_type not in _PLAIN_TERMINALS)
         self._output_column = OutputColumn()
@@ -83,10 +80,8 @@ class LineEditor:
         self._line = ''
         self._position = 0
         self._killed = ''
-        self._history: list[str] = []
-        self._recalled = 0               # the place of the line in the history; its length for a new one
-        self._draft = ''                 # the new line while one of the history stands in its place
-        self._search: _Search | None = None
+        self._history = History(history_size)
+        self._search: Search | None = None
         self._pending = ''               # typed, not processed
         self._processing = False
         self._after_return = False       # a \n now belongs to the \r before it
@@ -241,7 +236,7 @@ class LineEditor:
             return self._screen.erase()
 
         if self._search:
-            text, position = self._search.shown(self._history)
+            text, position = self._search.shown()
         else:
             text, position = self._line, self._position
 
@@ -373,9 +368,9 @@ class LineEditor:
     def _take_line(self) -> None:
         """Begin a new line."""
 
-        self._line = self._draft = ''
+        self._line = ''
         self._position = 0
-        self._recalled = len(self._history)
+        self._history.leave()
 
     def _enter_by_return(self) -> None:
         self._after_return = True
@@ -386,9 +381,8 @@ class LineEditor:
         line = self._line
         self._newline()
 
-        if self._echo and self._history_size and line and line != (self._history[-1] if self._history else ''):
-            self._history.append(line)
-            del self._history[: -self._history_size]
+        if self._echo:
+            self._history.add(line)
 
         self._take_line()
         self._host.line_entered(line + '\n')
@@ -500,35 +494,31 @@ class LineEditor:
     # --- history
 
     def _recall(self, place: int) -> None:
-        if not 0 <= place <= len(self._history):
+        line = self._history.recall(place, self._line)
+
+        if line is None:
             self._ring()
-            return
-
-        if self._recalled == len(self._history):
-            self._draft = self._line
-
-        self._recalled = place
-        line = self._draft if place == len(self._history) else self._history[place]
-        self._replace(line, len(line))
+        else:
+            self._replace(line, len(line))
 
     def _previous(self) -> None:
-        self._recall(self._recalled - 1)
+        self._recall(self._history.place - 1)
 
     def _next(self) -> None:
-        self._recall(self._recalled + 1)
+        self._recall(self._history.place + 1)
 
     def _search_history(self) -> None:
         if not self._echo:
             self._ring()
         elif self._search is None:
-            self._search = _Search(len(self._history))
-        elif not self._search.older(self._history):
+            self._search = Search(self._history.lines)
+        elif not self._search.older():
             self._ring()
 
     def _leave_search(self) -> None:
         """Go on with the line that was found."""
 
-        if self._search and (found := self._search.found(self._history)) is not None:
+        if self._search and (found := self._search.found()) is not None:
             self._recall(found)
 
         self._search = None
@@ -538,78 +528,6 @@ class LineEditor:
             self._ring()
 
         self._search = None
-
-
-class _Search:
-    """A search of the history, made only when its result is wanted: a paste may change it at every character."""
-
-    def __init__(self, size: int) -> None:
-        self._query = ''
-        self._size = self._below = size       # matches are older than this
-        self._found: int | None = None
-        self._is_current = True
-
-    def add(self, text: str) -> bool:
-        """Add to what is searched for; return false if it is too long."""
-
-        if len(self._query) + len(text) > _MAX_QUERY:
-            return False
-
-        # What was found may still match.
-        self._below = self._below if self._found is None else self._found + 1
-        self._query += text
-        self._is_current = False
-
-        return True
-
-    def remove(self) -> None:
-        """Take one character off what is searched for."""
-
-        self._query = self._query[:-1]
-        self._below = self._size
-        self._found = None
-        self._is_current = False
-
-    def found(self, history: list[str]) -> int | None:
-        """Return the place of the newest line that matches, None if none does."""
-
-        if not self._is_current:
-            self._is_current = True
-            self._found = None
-
-            for place in range(min(self._below, len(history)) - 1, -1, -1):
-                if self._query and self._query in history[place]:
-                    self._found = place
-                    break
-
-        return self._found
-
-    def older(self, history: list[str]) -> bool:
-        """Go to the next older match, and return whether there is one."""
-
-        found = self.found(history)
-
-        if found is None:
-            return False
-
-        self._below = found
-        self._is_current = False
-
-        if self.found(history) is not None:
-            return True
-
-        self._found = found
-
-        return False
-
-    def shown(self, history: list[str]) -> tuple[str, int]:
-        """Return what is shown in place of the line, and the cursor's position in it."""
-
-        found = self.found(history)
-        line = '' if found is None else history[found]
-        start = f"({'failed ' if self._query and found is None else ''}search) '{self._query}': "
-
-        return start + line, len(start) + max(0, line.find(self._query))
 
 
 _KEYS: dict[str, Callable[[LineEditor], None]] = {

@@ -207,14 +207,14 @@ def test_history() -> None:
 def test_history_is_bounded() -> None:
     terminal = Terminal(history_size=3)
     terminal.type(*(f'{number}\r' for number in range(10)))
-    assert terminal.editor._history == ['7', '8', '9']
+    assert terminal.editor._history.lines == ['7', '8', '9']
     terminal.type(UP * 4)
     assert terminal.shown()[-1] == '7'
 
 
 def test_no_history() -> None:
     terminal = typed('one\r', UP, history_size=0)
-    assert terminal.editor._history == []
+    assert terminal.editor._history.lines == []
     assert terminal.bells == 1
 
 
