@@ -14,6 +14,7 @@ from ..userauth.client_methods import HostCredential
 from .callbacks import SSHClient
 from .host_lookup import name_of
 from .options import SSHClientConnectionOptions
+from .threaded_keys import in_thread
 
 T = TypeVar('T')
 
@@ -201,7 +202,7 @@ class ClientLogin:
         if requested:
             keys.extend(load_keypairs(requested))
 
-        return keys.popleft() if keys else None
+        return in_thread(keys.popleft()) if keys else None
 
     # --- the word of this host
 

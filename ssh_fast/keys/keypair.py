@@ -167,7 +167,7 @@ class SSHLocalKeyPair(SSHKeyPair):
 class SSHSealedKeyPair(SSHKeyPair):
     """A key pair whose private key is in an encrypted file, and opened when it is first used.
 
-    `ask` returns the passphrase or an awaitable of it, `open_with` the key that it opens. What they raise, `sign` raises.
+    `ask` returns the passphrase or an awaitable of it, `open_with` the key that it opens. `sign` raises what they do.
     """
 
     _key_type = 'local'
