@@ -127,7 +127,8 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('arguments', [
     {'version': 0}, {'serial': -1}, {'serial': 2**64}, {'source_address': ['10.0.0.1/8']},
-    {'source_address': '10.0.0.1'}, {'source_address': []}, {'principals': ['a,b']}, {'principals': ['']}, {'principals': ['a\0']},
+    {'source_address': '10.0.0.1'}, {'source_address': []},
+    {'principals': ['a,b']}, {'principals': ['']}, {'principals': ['a\0']},
     {'principals': [str(i) for i in range(257)]}, {'sig_alg': 'rsa-sha2-512'}, {'force_command': 'a\0b'},
     {'valid_after': 5, 'valid_before': 5}, {'valid_after': -1}, {'valid_before': 2**64}, {'valid_before': float('nan')},
     {'key_id': '\0'},
