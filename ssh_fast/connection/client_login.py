@@ -154,7 +154,7 @@ class ClientLogin:
                 return self._add_agent_keys()
 
         if self._keys:
-            return self._keys.popleft()
+            return in_thread(self._keys.popleft())
 
         requested = self._owner.public_key_auth_requested()
 
