@@ -21,7 +21,7 @@ from ..constants import (
 from ..errors import IllegalUserName, PermissionDenied, ProtocolError
 from ..logging import printable
 from ..wire import Cursor
-from .client_methods import CLIENT_METHODS, ClientAuthHost, ClientMethod, PasswordSource
+from .client_methods import CLIENT_METHODS, ClientAuthHost, ClientMethod, PasswordSource, PublicKey
 from .messages import DEFAULT_METHODS, MAX_USERNAME, NONE, PUBLIC_KEY, decode_text, displayable, encode_request
 
 T = TypeVar('T')
@@ -160,6 +160,9 @@ class ClientAuth:
 
         if partial and self._method is None:
             raise ProtocolError('Expected success or failure of the none method, got partial success')
+
+        if isinstance(self._method, PublicKey) and not self._server_methods and PUBLIC_KEY not in methods:
+            self._method.keep()
 
         self._server_methods = methods
         self._method_finished(partial)

@@ -159,12 +159,16 @@ class PublicKey(ClientMethod):
         super().__init__(owner)
         self._keys = 0
         self._keypair: SSHKeyPair | None = None
+        self._kept: SSHKeyPair | None = None
         self._queried: tuple[bytes, bytes] | None = None
 
     def begin(self) -> None:
         """Ask for the next key."""
 
-        if self._keys >= MAX_KEYS:
+        if kept := self._kept:
+            self._kept = None
+            self._key_chosen(kept)
+        elif self._keys >= MAX_KEYS:
             self._owner.note(f'gave up after {MAX_KEYS} keys')
             self._owner.method_exhausted(self)
         else:
@@ -175,6 +179,12 @@ class PublicKey(ClientMethod):
 
         self._keypair = None
         self._queried = None
+
+    def keep(self) -> None:
+        """Try the key anew in its turn: it was sent before the server wanted any."""
+
+        self._kept = self._keypair
+        self._keys = 0
 
     def _key_chosen(self, keypair: SSHKeyPair | None) -> None:
         if keypair is None:

@@ -135,6 +135,20 @@ def test_a_key_that_was_tried_first_does_not_keep_others_from_being_tried():
     assert methods_tried(login) == [b'publickey', b'password']
 
 
+def test_a_key_that_came_too_early_is_tried_again_in_its_turn():
+    login = Login(
+        ClientHost(keys=[pair(KEY_A)], passwords=['word']),
+        ServerHost(keys=[KEY_A], passwords={'user': 'word'}),
+        sequences=((b'password', b'publickey'),),
+        preferred=KEY_THEN_PASSWORD,
+        sign_at_once=True,
+    )
+
+    assert login.run() is True
+    assert methods_tried(login) == [b'publickey', b'password', b'publickey']
+    assert login.server.completed_methods == (b'password', b'publickey')
+
+
 def test_the_method_that_is_preferred_comes_before_a_key_that_could_be_tried_first():
     login = Login(
         ClientHost(keys=[pair(KEY_A)], passwords=['word']),
