@@ -146,6 +146,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         """Take the end of the peer's stream as the end of the connection."""
 
         self._cleanup(ConnectionLost('Connection lost'))
+        self._close_socket()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody that the socket is gone."""

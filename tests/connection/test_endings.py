@@ -80,6 +80,27 @@ async def test_leaving_the_block_with_data_in_flight() -> None:
         assert results and conn.is_closed()
 
 
+async def test_a_peer_that_ends_its_stream_and_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not take is dropped in the end: nobody waits for it for ever."""
+    monkeypatch.setattr('ssh_fast.connection.connection._CLOSE_TIMEOUT', 0.2)
+
+    async def script(peer: Peer) -> None:
+        await peer.admit()
+        await peer.accept_session(window=2**31)
+        peer.writer.transport.pause_reading()    # type: ignore[attr-defined]
+        await asyncio.sleep(0.3)
+        peer.writer.write_eof()
+        await asyncio.sleep(60)
+
+    async with hostile_server(script) as port:
+        conn = await ssh_fast.connect(LOOPBACK, port, **client_options(encoding=None))
+        process = await conn.create_process('x')
+        process.stdin.write(bytes(50 << 20))
+        await asyncio.wait_for(conn.wait_closed(), 10)
+        with pytest.raises(ssh_fast.ConnectionLost):
+            await process.wait()
+
+
 async def test_a_silent_peer_is_given_up() -> None:
     """No answer to `count` keepalives: ConnectionLost, for whoever waits too."""
     async def script(peer: Peer) -> None:
