@@ -116,6 +116,7 @@ from .keys.load import (
     read_public_key_list,
     set_default_skip_key_file_check,
 )
+from .keys.principals import SSHAuthorizedPrincipals, read_authorized_principals
 from .keys.rsa import set_default_skip_rsa_key_validation, set_required_rsa_size
 from .keys.sk import load_resident_keys
 from .keys.sshsig import create_sshsig, validate_sshsig
@@ -264,6 +265,7 @@ __all__ = [
     'SSHAgentKeyPair',
     'SSHAllowedSigners',
     'SSHAuthorizedKeys',
+    'SSHAuthorizedPrincipals',
     'SSHCertificate',
     'SSHClient',
     'SSHClientChannel',
@@ -320,6 +322,7 @@ __all__ = [
     'match_known_hosts',
     'read_allowed_signers',
     'read_authorized_keys',
+    'read_authorized_principals',
     'read_certificate',
     'read_certificate_list',
     'read_known_hosts',
