@@ -6,7 +6,7 @@ The protocol is draft-ietf-sshm-ssh-agent: uint32 length, then a message that be
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,7 +16,9 @@ from ..keys.key import decode_public_key, verify_signature
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import KeyPairList, load_default_keypairs, load_keypairs
 from ..logging import logger, printable
-from ..wire import Cursor, encode_byte, encode_string, encode_uint32
+from ..wire import Cursor, encode_boolean, encode_byte, encode_string, encode_uint32
+from .constraints import SSHAgentDestination, encode_constraints
+from .streams import default_agent_path, open_agent_stream
 
 # Message numbers (draft-ietf-sshm-ssh-agent section 6.1)
 _FAILURE = 5
@@ -38,8 +40,10 @@ _EXTENSION = 27
 _EXTENSION_FAILURE = 28
 _EXTENSION_RESPONSE = 29
 
-_CONSTRAIN_LIFETIME = 1
-_CONSTRAIN_CONFIRM = 2
+_SESSION_BIND = 'session-bind@openssh.com'
+
+# What OpenSSH calls the support of security keys that is built in
+_SK_INTERNAL = 'internal'
 
 # Flags of a sign request, by signature algorithm
 _SIGN_FLAGS = {b'rsa-sha2-256': 2, b'rsa-sha2-512': 4}
@@ -123,7 +127,7 @@ class SSHAgentClient:
         """Connect to the agent; `OSError` if that fails."""
 
         if isinstance(self._agent_path, str):
-            self._reader, self._writer = await asyncio.open_unix_connection(self._agent_path)
+            self._reader, self._writer = await open_agent_stream(self._agent_path)
         else:
             self._reader, self._writer = await self._agent_path.open_agent_connection()
 
@@ -185,8 +189,28 @@ class SSHAgentClient:
     ) -> None:
         """Add keys, by default the user's own of ~/.ssh, for `lifetime` seconds, each use to be confirmed if asked."""
 
-        constraints = self.encode_constraints(lifetime, confirm)
-        kind = _ADD_ID_CONSTRAINED if constraints else _ADD_IDENTITY
+        await self.add_constrained_keys(keylist, passphrase, lifetime=lifetime, confirm=confirm)
+
+    async def add_constrained_keys(
+        self,
+        keylist: KeyPairList = (),
+        passphrase: str | None = None,
+        *,
+        lifetime: int | None = None,
+        confirm: bool = False,
+        destinations: Iterable[SSHAgentDestination] = (),
+        sk_provider: str | None = None,
+    ) -> None:
+        """Add keys as `add_keys` does, that the agent uses for logins at these destinations only, if there are any.
+
+        `sk_provider` is the library by which the agent reaches a security key: by default that of SSH_SK_PROVIDER, or
+        the agent's own.
+        """
+
+        sk_provider = sk_provider or os.environ.get('SSH_SK_PROVIDER') or _SK_INTERNAL
+        steps = tuple(destinations)
+        plain = encode_constraints(lifetime, confirm, steps)
+        for_sk = encode_constraints(lifetime, confirm, steps, sk_provider)
         loop = asyncio.get_running_loop()
 
         # Opening an encrypted key takes a second of computing.
@@ -196,9 +220,11 @@ class SSHAgentClient:
             keypairs = await loop.run_in_executor(None, load_default_keypairs, passphrase)
 
         for keypair in keypairs:
+            constraints = for_sk if keypair.algorithm.startswith(b'sk-') else plain
+            kind = _ADD_ID_CONSTRAINED if constraints else _ADD_IDENTITY
+            private = await loop.run_in_executor(None, keypair.get_agent_private_key)
             comment = encode_string(keypair.get_comment_bytes() or b'')
-            request = encode_byte(kind) + keypair.get_agent_private_key() + comment + constraints
-            await self._request(_SUCCESS, 'add a key', request)
+            await self._request(_SUCCESS, 'add a key', encode_byte(kind) + private + comment + constraints)
 
     async def remove_keys(self, keylist: Sequence[SSHKeyPair]) -> None:
         """Remove keys."""
@@ -218,7 +244,20 @@ class SSHAgentClient:
     ) -> None:
         """Add the keys of a smartcard, by the path of its PKCS#11 provider."""
 
-        constraints = self.encode_constraints(lifetime, confirm)
+        await self.add_constrained_smartcard_keys(provider, pin, lifetime=lifetime, confirm=confirm)
+
+    async def add_constrained_smartcard_keys(
+        self,
+        provider: str,
+        pin: str | None = None,
+        *,
+        lifetime: int | None = None,
+        confirm: bool = False,
+        destinations: Iterable[SSHAgentDestination] = (),
+    ) -> None:
+        """Add the keys of a smartcard, for logins at these destinations only, if there are any."""
+
+        constraints = encode_constraints(lifetime, confirm, destinations)
         kind = _ADD_SMARTCARD_KEY_CONSTRAINED if constraints else _ADD_SMARTCARD_KEY
         request = encode_byte(kind) + encode_string(provider) + encode_string(pin or '') + constraints
         await self._request(_SUCCESS, 'add smartcard keys', request)
@@ -233,18 +272,7 @@ class SSHAgentClient:
     def encode_constraints(lifetime: int | None, confirm: bool) -> bytes:
         """Encode the constraints of an added key (draft-ietf-sshm-ssh-agent section 3.2.7)."""
 
-        constraints = b''
-
-        if lifetime is not None:
-            if not 0 < lifetime < 1 << 32:
-                raise ValueError(f'Expected a lifetime of 1 to {(1 << 32) - 1} seconds, got {lifetime}')
-
-            constraints += encode_byte(_CONSTRAIN_LIFETIME) + encode_uint32(lifetime)
-
-        if confirm:
-            constraints += encode_byte(_CONSTRAIN_CONFIRM)
-
-        return constraints
+        return encode_constraints(lifetime, confirm)
 
     # --- the agent itself
 
@@ -284,6 +312,19 @@ class SSHAgentClient:
 
         return names
 
+    async def bind_session(
+        self, host_key: bytes, session_id: bytes, signature: bytes, is_forwarding: bool = False
+    ) -> None:
+        """Tell the agent for which connection this one is used, which its constraints of destinations need.
+
+        The host key and its signature of the session id are those of the connection's first key exchange. An agent that
+        doesn't know of this, or doesn't find the signature valid, raises `SSHAgentError`.
+        """
+
+        fields = encode_string(host_key) + encode_string(session_id) + encode_string(signature)
+        request = encode_byte(_EXTENSION) + encode_string(_SESSION_BIND) + fields + encode_boolean(is_forwarding)
+        await self._request(_SUCCESS, 'bind a session', request)
+
     def close(self) -> None:
         """Close the connection; keys got from this client can no longer sign unless it is connected anew."""
 
@@ -316,7 +357,7 @@ class SSHAgentClient:
 
             return cursor
 
-        if reply[0] == _FAILURE:
+        if reply[0] == _FAILURE or (reply[0] == _EXTENSION_FAILURE and request[0] == _EXTENSION):
             raise SSHAgentError(f'The agent refused to {action}')
 
         # Whatever this is a reply to, the next one may be just as late.
@@ -386,12 +427,7 @@ class _AgentConnection:
             await self._agent.wait_closed()
 
     async def _connect(self) -> SSHAgentClient:
-        agent_path = self._agent_path or os.environ.get('SSH_AUTH_SOCK', '')
-
-        if not agent_path:
-            raise FileNotFoundError('No agent to connect to: SSH_AUTH_SOCK is not set')
-
-        agent = SSHAgentClient(agent_path)
+        agent = SSHAgentClient(self._agent_path or default_agent_path())
         await agent.connect()
 
         return agent
@@ -400,7 +436,8 @@ class _AgentConnection:
 def connect_agent(agent_path: str | AgentOpener = '') -> _AgentConnection:
     """Connect to an agent by the path of its socket, by default that of SSH_AUTH_SOCK; `OSError` if that fails.
 
-    The result is awaited, or used with `async with`. A connection whose client forwards its agent can stand for a path.
+    On Windows the path may be that of a pipe; by default it is Pageant's, or else that of OpenSSH's agent. The result
+    is awaited, or used with `async with`. A connection whose client forwards its agent can stand for a path.
     """
 
     return _AgentConnection(agent_path)
