@@ -31,6 +31,13 @@ _MAX_KDF_ITERATIONS = 2_000_000
 # scrypt's N * r * 128 bytes of memory: N = 2^17, r = 8
 _MAX_SCRYPT_WORK = 1 << 20
 
+# A private RSA key of 16384 bits takes 10 KiB, a DSA key of 1024 bits half a KiB: `cryptography` computes its public
+# part, by arithmetic whose size the file chooses.
+_MAX_SIZE = 16 << 10
+_MAX_DSA_SIZE = 1 << 10
+_MAX_PEM_SIZE = 2 * _MAX_SIZE
+
+_OID_DSA = bytes.fromhex('06072a8648ce380401')
 _OID_PBES2 = bytes.fromhex('2a864886f70d01050d')
 _OID_SCRYPT = bytes.fromhex('2b06010401da47040b')
 _DEK_INFO = re.compile(rb'^DEK-Info: ([A-Z0-9-]+),([0-9A-Fa-f]+)\r?$', re.MULTILINE)
@@ -45,6 +52,7 @@ def decode_private(data: bytes, passphrase: bytes | None) -> Any:
     A wrong passphrase raises `KeyEncryptionError`, a missing one `KeyImportError`.
     """
 
+    _check_size(data)
     pem = _is_pem(data)
     encrypted = is_encrypted(data)
 
@@ -69,6 +77,7 @@ def decode_private(data: bytes, passphrase: bytes | None) -> Any:
 def decode_public(data: bytes) -> Any:
     """Decode a public key in PEM or DER into a `cryptography` key."""
 
+    _check_size(data)
     load = load_pem_public_key if _is_pem(data) else load_der_public_key
 
     try:
@@ -125,6 +134,28 @@ def encode_public(pyca_key: Any, format_name: str) -> bytes:
         return bytes(pyca_key.public_bytes(encoding, _PUBLIC_FORMATS[kind]))
     except ValueError as exc:
         raise KeyExportError(f'The key cannot be written as {format_name}: {_first_line(exc)}') from None
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse what is longer than the keys that are accepted, before anything is computed with it."""
+
+    limit = _MAX_PEM_SIZE if _is_pem(data) else _MAX_SIZE
+
+    if len(data) > limit:
+        raise KeyImportError(f'Expected a key of at most {limit} bytes, got {len(data)}')
+
+    der = _body(data) if _is_pem(data) else data
+
+    if (_OID_DSA in der or data.lstrip().startswith(b'-----BEGIN DSA ')) and len(der) > _MAX_DSA_SIZE:
+        raise KeyImportError(f'Expected a DSA key of at most {_MAX_DSA_SIZE} bytes, got {len(der)}')
+
+
+def _body(pem: bytes) -> bytes:
+    """Decode what is between the marks of a PEM block, without its headers."""
+
+    lines = [line.strip() for line in pem.splitlines()]
+
+    return decode_base64(b''.join(line for line in lines if b':' not in line and not line.startswith(b'-----')))
 
 
 def _is_pem(data: bytes) -> bool:
