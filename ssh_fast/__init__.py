@@ -16,6 +16,7 @@ from .agent.client import (
     SSHAgentKeyPair,
     connect_agent,
 )
+from .agent.constraints import SSHAgentDestination, SSHAgentHop
 from .channel.client_channel import SSHClientChannel
 from .channel.line_editor_channel import SSHLineEditorChannel
 from .channel.server_channel import SSHServerChannel
@@ -262,6 +263,8 @@ __all__ = [
     'SFTPWriteProtect',
     'SSHAcceptor',
     'SSHAgentClient',
+    'SSHAgentDestination',
+    'SSHAgentHop',
     'SSHAgentKeyPair',
     'SSHAllowedSigners',
     'SSHAuthorizedKeys',

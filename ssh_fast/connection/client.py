@@ -202,6 +202,7 @@ class SSHClientConnection(SSHConnection):
             self._ssh.session_id,
             self._ssh.peer_sig_algs,
             encrypted=self._ssh.algorithms.send_cipher != b'none',
+            proof=self._ssh.session_proof,
         )
         self._login.start()
 

@@ -1,5 +1,6 @@
 """What a client answers while it logs in: the keys, passwords and responses of its options, agent and owner."""
 
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from inspect import isawaitable
@@ -12,7 +13,8 @@ from ..logging import ContextLogger
 from ..userauth.client import ClientAuth
 from ..userauth.client_methods import HostCredential
 from .callbacks import SSHClient
-from .host_lookup import name_of
+from .host_lookup import own_name
+from .keysign import keysign_pairs
 from .options import SSHClientConnectionOptions
 from .threaded_keys import in_thread
 
@@ -59,13 +61,16 @@ class ClientLogin:
         peer_sig_algs: Collection[bytes] | None,
         *,
         encrypted: bool,
+        proof: tuple[bytes, bytes, bytes] | None = None,
     ) -> None:
         self._connection = connection
+        self._proof = proof
         self._owner = owner
         self._options = options
         self._keys: deque[SSHKeyPair] | None = None
         self._host_keys = deque(options.client_host_keys)
         self._host_name = ''
+        self._keysign_used = False
         self._password_taken = False
         self._agent: SSHAgentClient | None = None
         self._auth = ClientAuth(
@@ -171,6 +176,7 @@ class ClientLogin:
 
         try:
             await agent.connect()
+            await self._bind_agent(agent)
             found = await agent.get_keys(None if identities is None else list(identities))
         except (OSError, SSHAgentError) as exc:
             self._connection.logger.info('No keys from the agent: %s', exc)
@@ -193,6 +199,13 @@ class ClientLogin:
 
         return await answer if isawaitable(answer) else answer
 
+    async def _bind_agent(self, agent: SSHAgentClient) -> None:
+        """Tell the agent which server its keys are used with, so that those with constraints of destinations can be."""
+
+        if self._proof is not None:
+            with contextlib.suppress(SSHAgentError):
+                await agent.bind_session(*self._proof)
+
     async def _await_keys(self, requested: Awaitable[Any]) -> SSHKeyPair | None:
         return self._take_keys(await requested)
 
@@ -209,6 +222,13 @@ class ClientLogin:
     def next_host_key(self) -> HostCredential | Awaitable[HostCredential | None] | None:
         """Return the next key of this host, with the host's name and the user's."""
 
+        if self._options.client_host_keysign and not self._keysign_used:
+            self._keysign_used = True
+            sock = self._connection.get_extra_info('socket')
+
+            if not self._host_keys and sock is not None:
+                self._host_keys.extend(keysign_pairs(self._options.client_host_keysign, sock))
+
         if not self._host_keys:
             return None
 
@@ -218,7 +238,7 @@ class ClientLogin:
         return self._host_credential() if self._host_name else self._look_up_host()
 
     async def _look_up_host(self) -> HostCredential | None:
-        self._host_name = await name_of(self._connection.get_extra_info('sockname'))
+        self._host_name = await own_name(self._connection.get_extra_info('sockname'))
 
         return self._host_credential() if self._host_name else None
 

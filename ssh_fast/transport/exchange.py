@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from .._cipher import (
     OpeningCipher,
@@ -26,6 +27,14 @@ _CLIENT_TO_SERVER = b'ACE'     # the letters of IV, key and MAC key (RFC 4253 se
 _SERVER_TO_CLIENT = b'BDF'
 
 
+class SessionProof(NamedTuple):
+    """The host key, and its signature of the session id: what the first exchange ended with."""
+
+    host_key: bytes
+    session_id: bytes
+    signature: bytes
+
+
 class Exchanges:
     """Runs the exchange at hand, and keeps what outlives it: session id, strictness, host key, algorithms in force."""
 
@@ -37,6 +46,7 @@ class Exchanges:
 
         self.algorithms = Algorithms()
         self.session_id = b''
+        self.proof: SessionProof | None = None
         self.strict = False
         self.peer_takes_ext_info = False
         self.host_key_data = b''        # client: the key that was trusted
@@ -188,7 +198,9 @@ class Exchanges:
     def make_ciphers(self, result: KexResult) -> tuple[SealingCipher, OpeningCipher]:
         """Derive the keys of both directions; the first result's hash becomes the session id."""
 
-        self.session_id = self.session_id or result.exchange_hash
+        if self.proof is None:
+            self.session_id = result.exchange_hash
+            self.proof = SessionProof(result.host_key_data, result.exchange_hash, result.signature)
 
         names = self.algorithms
         send, receive = (

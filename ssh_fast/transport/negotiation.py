@@ -90,6 +90,12 @@ class Algorithms:
     send_compression: bytes = b'none'
     recv_compression: bytes = b'none'
 
+    @property
+    def opening_forgets(self) -> bool:
+        """Whether the opening cipher has no state that a missing packet would disturb before its MAC is checked."""
+
+        return self.recv_cipher.startswith(b'chacha20') or self.recv_mac.endswith(b'-etm@openssh.com')
+
 
 def _choose(kind: str, client: Sequence[bytes], server: Sequence[bytes]) -> bytes:
     """Take the client's first name that the server has too."""

@@ -38,7 +38,7 @@ from ..errors import DisconnectError, ProtocolError, disconnect_error
 from ..logging import printable
 from ..wire import Cursor, encode_byte, encode_string, encode_uint32
 from .compression import is_delayed, new_compressor, new_decompressor
-from .exchange import Exchanges
+from .exchange import Exchanges, SessionProof
 from .ext_info import PING, SERVER_SIG_ALGS, decode_ext_info, encode_ext_info
 from .kex import KexResult
 from .negotiation import Algorithms
@@ -138,6 +138,12 @@ class Transport:
         """The hash of the first exchange; empty before its end."""
 
         return self._exchanges.session_id
+
+    @property
+    def session_proof(self) -> SessionProof | None:
+        """What proves to others whose session this is; None before the first exchange ends."""
+
+        return self._exchanges.proof
 
     @property
     def strict_kex(self) -> bool:
@@ -556,7 +562,7 @@ class Transport:
 
         # Without strict kex, messages that were slipped in here let an attacker cut the beginning off what follows, if
         # the cipher's only memory is the sequence number (Terrapin, CVE-2023-48795).
-        if first and self._optional_messages and _forgets(algorithms):
+        if first and self._optional_messages and algorithms.opening_forgets:
             raise ProtocolError(
                 f'Expected nothing but key exchange messages before {algorithms.recv_cipher.decode()} is used'
             )
@@ -575,12 +581,6 @@ class Transport:
             self.rekeys += 1
 
         self._host.keys_exchanged(first)
-
-
-def _forgets(algorithms: Algorithms) -> bool:
-    """Tell whether the opening cipher has no state that a missing packet would disturb before its MAC is checked."""
-
-    return algorithms.recv_cipher.startswith(b'chacha20') or algorithms.recv_mac.endswith(b'-etm@openssh.com')
 
 
 def _text(cursor: Cursor) -> str:
