@@ -1,4 +1,4 @@
-"""The names of hosts by their addresses: a name counts only if it leads back to the address."""
+"""The names of hosts by their addresses."""
 
 import asyncio
 import socket
@@ -24,3 +24,20 @@ async def name_of(address: Any) -> str:
         return addr
 
     return name.lower() if any(entry[4][0] == addr for entry in found) else addr
+
+
+async def own_name(address: Any) -> str:
+    """Return the name of this host for an address of its own, as OpenSSH finds it; else the name that it gives itself.
+
+    Whoever is told it will look it up again.
+    """
+
+    if isinstance(address, tuple):
+        try:
+            name, _ = await asyncio.get_running_loop().getnameinfo(address, socket.NI_NAMEREQD)
+
+            return name.lower()
+        except OSError:
+            pass
+
+    return socket.gethostname().lower()

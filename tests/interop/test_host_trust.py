@@ -1,6 +1,7 @@
 """Trust in hosts with real peers: rotation of host keys, new hosts, and hosts that vouch for their users."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import asyncssh
 import pytest
 
 import ssh_fast
+from ssh_fast.connection import keysign
 from tests.interop import peers
 from tests.interop.asyncssh_peer import asyncssh_server
 from tests.interop.ours import our_server
-from tests.interop.peers import KEY_TYPES, LOOPBACK, KeyRing, OpenSSHServer
+from tests.interop.peers import KEY_TYPES, LOOPBACK, KeyRing, OpenSSHServer, find_program
 
 USER = peers.user_name()
 
@@ -288,3 +290,48 @@ async def test_hosts_do_not_vouch_unless_asked(key_ring: KeyRing, vouching: Any,
             assert 'hostbased' not in str(refusal.value)
 
 
+
+
+KEYSIGN = """#!/usr/bin/env python3
+# What ssh-keysign does, with a key that it is given.
+import socket, struct, sys
+sys.path[:0] = {path!r}
+import ssh_fast
+data = sys.stdin.buffer.read()
+size, version, fd, length = struct.unpack('>IBII', data[:13])
+request = data[13:]
+assert (size, version, length) == (len(data) - 4, 2, len(request)), data[:13]
+assert socket.socket(fileno=fd).getpeername()[0] == {host!r}
+if {refuses!r}:
+    sys.exit('no, says keysign')
+blob = ssh_fast.read_private_key({key!r}).sign(request, b'ssh-ed25519')
+sys.stdout.buffer.write(struct.pack('>IBI', len(blob) + 5, 2, len(blob)) + blob)
+"""
+
+
+@pytest.mark.parametrize('refuses', [False, True])
+async def test_keysign_signs(refuses: bool, key_ring: KeyRing, vouching: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    key, program = key_ring.private('client-host', 'ed25519'), tmp_path / 'keysign'
+    text = KEYSIGN.format(path=sys.path, host=LOOPBACK, refuses=refuses, key=str(key))
+    program.write_text(text.replace('#!/usr/bin/env python3', f'#!{sys.executable}'))
+    program.chmod(0o755)
+    monkeypatch.setattr(keysign.keysign_pairs, '__defaults__', ([tmp_path / 'missing', Path(f'{key}.pub')],))
+    async with our_server(key_ring, tmp_path / 'server', **vouching) as target:
+        options = target.connect_options(client_keys=None, client_host_keysign=program, client_host='client.example')
+        if refuses:
+            with pytest.raises(ssh_fast.PermissionDenied, match='no, says keysign'):
+                await ssh_fast.connect(**options)
+        else:
+            async with ssh_fast.connect(**options):
+                pass
+            assert HostBased.asked == [(USER, 'client.example', USER)]
+
+
+async def test_the_real_keysign_says_why(key_ring: KeyRing, vouching: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """It is there, and disabled as it is by default: its reason is in the error."""
+    key, program = key_ring.private('client-host', 'ed25519'), find_program('ssh-keysign')
+    monkeypatch.setattr(keysign.keysign_pairs, '__defaults__', ([Path(f'{key}.pub')],))
+    async with our_server(key_ring, tmp_path / 'server', **vouching) as target:
+        options = target.connect_options(client_keys=None, client_host_keysign=program, client_host='client.example')
+        with pytest.raises(ssh_fast.PermissionDenied, match=r'ssh-keysign did not sign: \S+'):
+            await ssh_fast.connect(**options)

@@ -1,8 +1,10 @@
 """known_hosts: names, ports, hashes, markers, malformed lines, forms of the option."""
 
+import hmac
 import os
 import subprocess
 import time
+from base64 import b64encode
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from ssh_fast.keys.known_hosts import (
     match_known_hosts,
     read_known_hosts,
 )
+from ssh_fast.keys.known_hosts_file import add_known_host, known_hosts_line, replace_known_host
 
 KEYS = [generate_private_key('ssh-ed25519').convert_to_public() for _ in range(4)]
 LINES = [key.export_public_key().decode().strip() for key in KEYS]
@@ -232,3 +235,109 @@ def test_mutated_files(data):
         assert 'revoked' in str(exc)
 
     assert time.monotonic() - start < 1
+
+
+# --- the index
+
+
+def slow_match(lines, host, addr):
+    """Match each line by itself, without any index."""
+    return [key for text in lines for key in import_known_hosts(text).match(host, addr, 22)[0]]
+
+
+names = st.sampled_from(['a', 'b.a', 'c.b.a', 'xa', '', '10.0.0.1', '10.0.0.2', '::1', 'b'])
+patterns = st.lists(
+    st.builds(
+        lambda negated, text: '!' * negated + text,
+        st.booleans(),
+        st.text('ab.*?', min_size=1, max_size=5) | st.sampled_from(['10.0.0.0/30', '::/64', '*', '10.0.0.?', '[a]:22']),
+    ),
+    min_size=1,
+    max_size=4,
+).map(','.join)
+
+
+@settings(max_examples=400)
+@given(st.lists(patterns, max_size=len(LINES)), names, names)
+def test_the_index_finds_what_each_line_matches(pattern_lists, host, addr):
+    lines = [f'{text} {line}' for text, line in zip(pattern_lists, LINES, strict=False)]
+    expected = slow_match(lines, host, addr)
+    assert import_known_hosts('\n'.join(lines)).match(host, addr, 22)[0] == expected
+
+
+def test_many_hosts_are_looked_up_without_trying_each(monkeypatch):
+    """Counted, not timed: how many patterns are matched, and how many names hashed."""
+    blob = LINES[0].split()[1]
+    text = ''.join(f'h{i}.example.com,10.0.{i >> 8}.{i & 255} ssh-ed25519 {blob}\n' for i in range(10_000))
+    text += ''.join(f'*.net{i}.example.com ssh-ed25519 {blob}\n' for i in range(10_000))
+    known = import_known_hosts(text)
+    matched = []
+    original = known_hosts_module.HostPatternList.matches
+    monkeypatch.setattr(
+        known_hosts_module.HostPatternList, 'matches', lambda *args: matched.append(1) or original(*args)
+    )
+    for host in ('h9999.example.com', 'x.net9999.example.com', 'nowhere'):
+        assert bool(known.match(host, '10.9.9.9', 22)[0]) is (host != 'nowhere')
+    assert len(matched) <= 2
+
+
+def test_hashed_names_are_hashed_once(monkeypatch):
+    hashed = []
+    original = known_hosts_module.hash_name
+    monkeypatch.setattr(known_hosts_module, 'hash_name', lambda *args: hashed.append(1) or original(*args))
+    salt = b'salt' * 5
+    name = f'|1|{b64encode(salt).decode()}|{b64encode(original(salt, b"host")).decode()}'
+    known = import_known_hosts(''.join(f'{name} {line}\n' for line in LINES))
+    for _ in range(3):
+        assert len(known.match('host', '', 22)[0]) == len(LINES) and known.match('other', '', 22)[0] == []
+    assert len(hashed) == 2 * len(LINES)
+    known.load(f'other {LINES[0]}\n{name} {LINES[0]}')
+    assert known.match('other', '', 22)[0] == [KEYS[0]]
+    assert hmac.digest(salt, b'host', 'sha1') == original(salt, b'host') and original(b's' * 64, b'') == hmac.digest(
+        b's' * 64, b'', 'sha1'
+    )
+
+
+# --- writing
+
+
+def test_lines_that_are_written():
+    assert known_hosts_line('Host', 22, KEYS[0]) == f'host {" ".join(LINES[0].split()[:2])}\n'
+    assert known_hosts_line('0::1', 2222, KEYS[0]).startswith('[::1]:2222 ssh-ed25519 ')
+    assert host_keys(known_hosts_line('host', 2222, KEYS[0], True), 'host', '', 2222) == [KEYS[0]]
+    for wrong in ('', 'a b', 'a,b', '*', 'a?', '!a', 'a\n', '#a', 'a\0', 'a\t'):
+        with pytest.raises(ValueError, match='host name'):
+            known_hosts_line(wrong, 22, KEYS[0])
+
+
+def test_hosts_are_appended(tmp_path):
+    path = tmp_path / 'folder' / 'known'
+    add_known_host(path, 'a', 22, KEYS[:1])
+    path.write_text(path.read_text()[:-1])
+    add_known_host(path, 'b', 22, KEYS[1:3])
+    assert [line.split()[0] for line in path.read_text().splitlines()] == ['a', 'b', 'b']
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+    assert host_keys(path.read_text(), 'b') == KEYS[1:3]
+
+
+def test_hosts_are_replaced_in_one_step(tmp_path, monkeypatch):
+    path, link = tmp_path / 'known', tmp_path / 'link'
+    mine = f'host,Other {LINES[0]}\n@revoked host {LINES[0]}\n# host {LINES[0]}\nho?t {LINES[0]}\n[host]:1 {LINES[0]}\n'
+    hashed = known_hosts_line('host', 22, KEYS[0], True)
+    path.write_text(f'host {LINES[0]} comment\n{mine}{hashed}host {LINES[1]}\n\n')
+    path.chmod(0o640)
+    link.symlink_to(path)
+    replace_known_host(link, 'HOST', 22, [KEYS[2]], [KEYS[0]])
+    expected = f'{mine.replace("host,Other", "Other", 1)}host {LINES[1]}\n{known_hosts_line("host", 22, KEYS[2])}'
+    assert path.read_text() == expected and link.is_symlink() and path.stat().st_mode & 0o777 == 0o640
+    assert sorted(os.listdir(tmp_path)) == ['known', 'link']
+
+    def no_space(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', no_space)
+    with pytest.raises(OSError, match='No space'):
+        replace_known_host(path, 'host', 22, [KEYS[3]], [KEYS[1]])
+    assert path.read_text() == expected and sorted(os.listdir(tmp_path)) == ['known', 'link']
+    with pytest.raises(FileNotFoundError):
+        replace_known_host(tmp_path / 'missing', 'host', 22, [KEYS[3]], [])
