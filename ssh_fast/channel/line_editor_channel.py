@@ -1,7 +1,8 @@
 """The line editor between a server's session and its channel: what the application has in place of the channel.
 
 Until a terminal is granted everything passes through. While the client does not take the output, or the session takes
-no input, nothing that was typed is processed: it waits here, no more than one receive window of it.
+no input, nothing that was typed is processed: it waits here, no more than one receive window of it, and is dropped when
+the channel closes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -70,6 +71,12 @@ class SSHLineEditorChannel:
         self._session = _EditedSession(self._editor, self, self._orig_session)
 
         return self._session
+
+    @property
+    def has_editor(self) -> bool:
+        """Whether what is typed is edited."""
+
+        return self._editor is not None
 
     def register_key(self, key: str, handler: KeyHandler) -> None:
         """Have a handler called when a key, or a sequence of characters, is typed into a line.

@@ -182,6 +182,14 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         self._call(self._session.connection_made, self._edited or self)
 
+    def channel_closed(self, exc: Exception | None) -> None:
+        """Pass the close on; what was typed and not processed is dropped, as a terminal does when it is hung up."""
+
+        super().channel_closed(exc)
+
+        if self._edited and self._edited.has_editor:
+            self.resume_reading()
+
     def call_session(self, callback: Callable[[], None]) -> None:
         """Call the session for the line editor; an exception ends this channel, not the connection."""
 
