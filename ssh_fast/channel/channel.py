@@ -104,7 +104,10 @@ class SSHChannel(Generic[AnyStr]):
         return self._loop
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Look up what is known of this channel, or else of its connection."""
+        """Look up what is known of this channel, or else of its connection, which itself is named `connection`."""
+
+        if name == 'connection':
+            return self._mux.host
 
         return self._extra[name] if name in self._extra else self._mux.host.get_extra_info(name, default)
 

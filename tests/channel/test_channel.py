@@ -236,7 +236,8 @@ async def test_extra_info_of_channel_and_connection():
     chan.set_extra_info(answer=42)
 
     assert chan.get_extra_info('answer') == 42 and chan.get_extra_info('username') == 'user'
-    assert chan.get_extra_info('none', 'default') == 'default' and chan.get_connection() is pair.client
+    assert chan.get_extra_info('none', 'default') == 'default'
+    assert chan.get_connection() is chan.get_extra_info('connection') is pair.client
     assert chan.get_encoding() == (None, 'strict') and chan.get_recv_window() == 2 << 20
     assert chan.get_read_datatypes() == {EXTENDED_DATA_STDERR} and chan.get_write_datatypes() == set()
 
