@@ -354,12 +354,7 @@ async def get_server_auth_methods(
     try:
         connection = await _establish(new_options, flags, sock, made_connection=tried.append)
     except PermissionDenied:
-        methods = tried[-1].get_server_auth_methods()
-
-        if not methods:
-            raise
-
-        return methods
+        return tried[-1].get_server_auth_methods()
 
     async with cast(SSHConnection, connection):
         return [NONE.decode()]

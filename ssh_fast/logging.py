@@ -45,7 +45,7 @@ class ContextLogger(logging.LoggerAdapter[logging.Logger]):
 
         # What was given may be a logger with a context of its own.
         parent: Any = self.logger
-        below = parent.child(name) if isinstance(parent, ContextLogger) else parent.getChild(name)
+        below: Any = parent.child(name) if isinstance(parent, ContextLogger) else parent.getChild(name)
 
         return ContextLogger(self._context, below)
 

@@ -76,6 +76,12 @@ def client_options(config: ClientConfig, methods: Collection[bytes]) -> dict[str
         ]
         found['identities_only'] = Configured(named, config.lines['identitiesonly'])
 
+    user_hosts = [text for text in config.values.get('userknownhostsfile', ()) if text != 'none']
+
+    if user_hosts:
+        path = _path(config, 'userknownhostsfile', user_hosts[0])
+        found['user_hosts_file'] = Configured(path, config.lines['userknownhostsfile'])
+
     preferred = found.get('preferred_auth')
 
     if preferred:

@@ -21,6 +21,7 @@ from ..logging import logger, printable
 # A user's file has a few thousand lines at most; Include may go as deep as in OpenSSH, and not on for ever in width.
 _MAX_FILE_SIZE = 1 << 20
 _MAX_LINES = 20_000
+_MAX_LINE = 1 << 16
 _MAX_INCLUDED = 1024
 MAX_DEPTH = 16
 
@@ -181,6 +182,9 @@ def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse]) -> tuple[Dir
         name = ''
 
         try:
+            if len(text) > _MAX_LINE:
+                raise ValueError(f'expected at most {_MAX_LINE} characters, got {len(text)}')
+
             if '\0' in text:
                 raise ValueError('expected text, got a NUL')
 
@@ -197,10 +201,10 @@ def parse_lines(data: bytes, path: str, parse: Mapping[str, Parse]) -> tuple[Dir
                 if parser is None:
                     if not any(matches_wildcard(pattern, keyword) for pattern in expected):
                         logger.warning(
-                            '%s line %d: unknown keyword %s is passed over', path, number, printable(keyword, 64)
+                            '%s line %d: unknown keyword %s is passed over', path, number, printable(name, 64)
                         )
                 elif parser is ignored:
-                    logger.debug('%s line %d: %s has no use here', path, number, keyword)
+                    logger.debug('%s line %d: %s has no use here', path, number, name)
                 else:
                     directives.append(Directive(keyword, parser(keyword, rest), path, number))
 

@@ -34,7 +34,7 @@ _KEYWORDS: dict[str, Parse] = {
     'addressfamily': value.choice(_FAMILIES),
     'allowagentforwarding': _FLAG,
     'authenticationmethods': value.words,
-    'authorizedkeysfile': value.words,
+    'authorizedkeysfile': value.paths,
     'authorizedprincipalsfile': value.single,
     'banner': value.single,
     'bindaddress': value.single,

@@ -64,18 +64,26 @@ def single(_: str, rest: str) -> str:
     return words[0]
 
 
-def words(keyword: str, rest: str) -> tuple[str, ...]:
-    """Take any number of arguments; `none` must stand alone."""
+def paths(_: str, rest: str) -> tuple[str, ...]:
+    """Take any number of arguments, at least one."""
 
     found = split_arguments(rest)
 
     if not found or not all(found):
         raise ValueError('expected arguments that are not empty')
 
+    return tuple(found)
+
+
+def words(keyword: str, rest: str) -> tuple[str, ...]:
+    """Take any number of arguments; `none` must stand alone."""
+
+    found = paths(keyword, rest)
+
     if len(found) > 1 and any(word.lower() == 'none' for word in found):
         raise ValueError("'none' must stand alone")
 
-    return tuple(found)
+    return found
 
 
 def command(_: str, rest: str) -> str:

@@ -111,6 +111,14 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         return hosts
 
     @property
+    def user_known_hosts(self) -> Path | None:
+        """The first file of the configuration's UserKnownHostsFile, there or not; None if `known_hosts` was given."""
+
+        path = None if 'known_hosts' in self._given else _value(self._configured, 'user_hosts_file')
+
+        return None if path is None else Path(path)
+
+    @property
     def forwards(self) -> tuple[Forward, ...]:
         """The forwardings that the configuration asks for; nothing is forwarded for it being there."""
 

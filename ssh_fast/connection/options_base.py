@@ -173,7 +173,9 @@ class SSHConnectionOptions:
 
         for name in self._options if changed is None else changed & self._options.keys():
             if name in effective:
-                values[name] = self._check(name, effective[name], None if name in given else configured.get(name))
+                # HostName takes the place of the host that was given.
+                line = configured.get(name) if name == 'host' or name not in given else None
+                values[name] = self._check(name, effective[name], line)
             elif name in _ALGORITHM_KINDS:
                 values[name] = available_algorithms(_ALGORITHM_KINDS[name])
             else:

@@ -121,6 +121,11 @@ def known_hosts_file(options: Any) -> Path:
       ValueError: known_hosts names no file
     """
 
+    if options.user_known_hosts:
+        configured: Path = options.user_known_hosts
+
+        return configured
+
     if not options.is_set('known_hosts'):
         return Path(_KNOWN_HOSTS_FILES[0]).expanduser()
 
