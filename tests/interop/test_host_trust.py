@@ -1,6 +1,10 @@
 """Trust in hosts with real peers: rotation of host keys, new hosts, and hosts that vouch for their users."""
 
 import asyncio
+import os
+import pwd
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -335,3 +339,35 @@ async def test_the_real_keysign_says_why(key_ring: KeyRing, vouching: Any, tmp_p
         options = target.connect_options(client_keys=None, client_host_keysign=program, client_host='client.example')
         with pytest.raises(ssh_fast.PermissionDenied, match=r'ssh-keysign did not sign: \S+'):
             await ssh_fast.connect(**options)
+
+
+class Vouched(OpenSSHServer):
+    """An sshd that sees a home directory of its own in place of the user's, and believes the hosts named there."""
+
+    def command(self, port: int) -> list[str]:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+        move = f'mount --bind {shlex.quote(str(self._folder / "vouched"))} {shlex.quote(home)} && exec "$@"'
+        return ['unshare', '-m', 'sh', '-c', move, 'sh', *super().command(port)]
+
+
+def can_mount() -> bool:
+    return os.getuid() == 0 and subprocess.run(['unshare', '-m', 'true'], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason='sshd reads who vouches from the home directory only: needs a mount of it')
+@pytest.mark.parametrize('name', ['ed25519', 'rsa'])
+async def test_openssh_believes_our_client(name: str, key_ring: KeyRing, tmp_path: Path) -> None:
+    home = tmp_path / 'sshd' / 'vouched'
+    (home / '.ssh').mkdir(parents=True)
+    key = key_ring.private(f'client-host-{name}', name)
+    (home / '.shosts').write_text(f'client.example {USER}\n')
+    (home / '.ssh/known_hosts').write_text(f'client.example {Path(f"{key}.pub").read_text()}')
+    lines = ['HostbasedAuthentication yes', 'IgnoreRhosts no', 'HostbasedUsesNameFromPacketOnly yes']
+    with Vouched(key_ring, tmp_path / 'sshd', lines) as server:
+        options = server.target.connect_options(client_keys=None, client_host_keys=[str(key)])
+        async with ssh_fast.connect(**options, client_host='client.example') as connection:
+            assert (await connection.run('echo in', check=True)).stdout == 'in\n'
+        others = {'client_host': 'other.example'}, {'client_username': 'mallory', 'client_host': 'client.example'}
+        for changes in others:
+            with pytest.raises(ssh_fast.PermissionDenied):
+                await ssh_fast.connect(**options, **changes)
