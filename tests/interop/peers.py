@@ -44,6 +44,7 @@ PACKAGES = {
     'ssh': 'openssh-client',
     'ssh-agent': 'openssh-client',
     'ssh-keygen': 'openssh-client',
+    'ssh-keysign': 'openssh-client',
     'sshd': 'openssh-server',
 }
 FOLDERS = (

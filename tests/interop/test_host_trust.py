@@ -1,6 +1,7 @@
 """Trust in hosts with real peers: rotation of host keys, new hosts, and hosts that vouch for their users."""
 
 import asyncio
+import dataclasses
 import os
 import pwd
 import shlex
@@ -371,3 +372,49 @@ async def test_openssh_believes_our_client(name: str, key_ring: KeyRing, tmp_pat
         for changes in others:
             with pytest.raises(ssh_fast.PermissionDenied):
                 await ssh_fast.connect(**options, **changes)
+
+
+@pytest.fixture
+def own_host(key_ring: KeyRing, tmp_path: Path) -> list[str]:
+    """A command line in front of a program of OpenSSH that has it see a host key and a configuration of ours."""
+    if not can_mount():
+        pytest.skip('ssh-keysign reads the host keys of /etc/ssh only: needs a mount of it')
+    folder = tmp_path / 'etc-ssh'
+    folder.mkdir()
+    key = key_ring.private('client-host', 'ed25519')
+    (folder / 'ssh_host_ed25519_key').write_bytes(key.read_bytes())
+    (folder / 'ssh_host_ed25519_key').chmod(0o600)
+    (folder / 'ssh_host_ed25519_key.pub').write_bytes(Path(f'{key}.pub').read_bytes())
+    (folder / 'ssh_config').write_text('EnableSSHKeysign yes\nHostbasedAuthentication yes\n')
+    return ['unshare', '-m', 'sh', '-c', f'mount --bind {shlex.quote(str(folder))} /etc/ssh && exec "$@"', 'sh']
+
+
+async def test_our_server_believes_openssh(
+    own_host: list[str], key_ring: KeyRing, vouching: Any, tmp_path: Path
+) -> None:
+    known = f'localhost,{LOOPBACK} {key_ring.public("client-host", "ed25519").read_text()}'.encode()
+    for trust in (True, False):
+        settings = {**vouching, 'known_client_hosts': known, 'trust_client_host': trust, 'process_factory': show}
+        async with our_server(key_ring, tmp_path / f'server-{trust}', **settings) as target:
+            options = ['HostbasedAuthentication=yes', 'PreferredAuthentications=hostbased', 'IdentityFile=none']
+            command = peers.ssh(target, 'hello', options=options)
+            result = await dataclasses.replace(command, argv=[*own_host, *command.argv]).run_async()
+            assert result.stdout == b'hello'
+            assert HostBased.asked[-1][0] == HostBased.asked[-1][2] == USER
+
+
+async def test_the_real_keysign_signs(
+    own_host: list[str], key_ring: KeyRing, vouching: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    program = tmp_path / 'keysign'
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([*own_host, find_program("ssh-keysign")])}\n')
+    program.chmod(0o755)
+    public = key_ring.public('client-host', 'ed25519')
+    monkeypatch.setattr(keysign.keysign_pairs, '__defaults__', ([public],))
+    settings = {**vouching, 'known_client_hosts': f'* {public.read_text()}'.encode()}
+    async with our_server(key_ring, tmp_path / 'server', **settings) as target:
+        options = target.connect_options(client_keys=None, client_host_keysign=program)
+        async with ssh_fast.connect(**options):
+            pass
+        with pytest.raises(ssh_fast.PermissionDenied, match='did not sign'):
+            await ssh_fast.connect(**options, client_host='another.example')
