@@ -278,10 +278,7 @@ class ClientConfig:
 
         return command_succeeds(command, self._shell)
 
-    def _take(self, directive: Directive, _: bool, active: bool) -> None:
-        if not active:
-            return
-
+    def _take(self, directive: Directive, _: bool, __: bool) -> None:
         keyword = _ALIASES.get(directive.keyword, directive.keyword)
         values = self.values
 

@@ -89,9 +89,11 @@ def matches_host(patterns: tuple[str, ...], host: str) -> bool:
     found = False
 
     for pattern in patterns:
-        negated = pattern.startswith('!')
+        negated = pattern[0] == '!' if pattern else False
+        text = pattern[1:] if negated else pattern
 
-        if matches_wildcard(pattern[negated:], host):
+        # Most are plain names, of which a file may have thousands.
+        if text == host or (('*' in text or '?' in text) and matches_wildcard(text, host)):
             if negated:
                 return False
 

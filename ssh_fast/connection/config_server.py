@@ -154,7 +154,7 @@ class ServerConfig:
         self.depends_on_client = False
         self._matched: set[str] = set()
 
-        Walk(files, self._applies, self._take).run()
+        Walk(files, self._applies, self._take, check_all=True).run()
 
     def _applies(self, directive: Directive, run: bool) -> bool:
         client = self.client

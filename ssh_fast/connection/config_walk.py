@@ -8,21 +8,25 @@ from .config_parser import MAX_DEPTH, ConfigFiles, Directive
 _MAX_INCLUSIONS = 4096
 _MAX_LINES = 200_000
 
+_BLOCKS = frozenset(('host', 'match'))
+
 Applies = Callable[[Directive, bool], bool]
+Take = Callable[[Directive, bool, bool], None]
 
 
 class Walk:
-    """Hands on each line, in order.
+    """Hands on each line that may matter, in order.
 
     `applies` is asked of each Host and Match line whether its block does; its second argument is False where nothing
     may come of the block anyway, because a block around it is off. `take` is given the other lines, whether they stand
-    in a block, and whether they apply.
+    in a block, and whether they apply; those that do not only with `check_all`.
     """
 
-    def __init__(self, files: ConfigFiles, applies: Applies, take: Callable[[Directive, bool, bool], None]) -> None:
+    def __init__(self, files: ConfigFiles, applies: Applies, take: Take, *, check_all: bool = False) -> None:
         self._files = files
         self._applies = applies
         self._take = take
+        self._check_all = check_all
         self._inclusions = 0
         self._lines_seen = 0
 
@@ -41,17 +45,18 @@ class Walk:
         active = on
 
         for directive in directives:
+            keyword = directive.keyword
             self._lines_seen += 1
 
             if self._lines_seen > _MAX_LINES:
                 raise directive.error(f'more than {_MAX_LINES} lines are to be read')
 
-            if directive.keyword in ('host', 'match'):
+            if keyword in _BLOCKS:
                 active = self._applies(directive, on) and on
                 in_block = True
-            elif directive.keyword == 'include':
+            elif keyword == 'include':
                 self._include(directive, on=active, in_block=in_block, depth=depth + 1)
-            else:
+            elif active or self._check_all:
                 self._take(directive, in_block, active)
 
     def _include(self, directive: Directive, *, on: bool, in_block: bool, depth: int) -> None:

@@ -148,7 +148,8 @@ class SSHConnectionOptions:
 
         if kwargs.get('config', ()) != ():
             # Files are added to those of the object that this one is made from; None adds nothing.
-            given['config'] = self.__dict__.get('config', ()) + prepare.config_paths('config', kwargs['config'])
+            paths = prepare.config_paths('config', kwargs['config'])
+            given['config'] = tuple(dict.fromkeys((*self.__dict__.get('config', ()), *paths)))
 
         self._set(given, changed)
 

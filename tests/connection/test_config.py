@@ -383,8 +383,9 @@ def test_bounds(config: Any) -> None:
 
 FRAGMENTS = st.sampled_from([
     'Host', 'Match', 'Include', 'Port', 'User', 'HostName', 'SetEnv', 'SendEnv', 'IdentityFile', 'Ciphers',
-    'RekeyLimit', 'ProxyJump', 'LocalForward', 'ListenAddress', 'AuthorizedKeysFile', 'final', 'canonical', 'all', 'user', 'host',
-    'address', 'localnetwork', '10.0.0.0/8', '%h', '%', '%%', '${HOME}', '${', '~', '"', "'", '\\', '=', '!', '*', ',',
+    'RekeyLimit', 'ProxyJump', 'LocalForward', 'ListenAddress', 'AuthorizedKeysFile', 'final', 'canonical', 'all',
+    'user', 'host', 'address', 'localnetwork', '10.0.0.0/8', '%h', '%', '%%', '${HOME}', '${', '~', '"', "'", '\\',
+    '=', '!', '*', ',',
     '#', ' ', '\t', '\n', '\r', '\f', '\0', '::1', '[', ']', ':', '65536', '-1', '9' * 40, 'yes', 'none', 'é', '\udcff',
     'A=1', '+', '-', '^', 'a/b', 'x' * 5000,
 ])  # fmt: skip
@@ -709,6 +710,16 @@ def test_server_values(sshd: Any, home: Path) -> None:
 def test_server_files_that_are_refused(sshd: Any, text: str, expected: str) -> None:
     with pytest.raises(ConfigParseError, match=expected):
         SSHServerConnectionOptions(config=sshd(text))
+
+
+def test_a_changed_file_is_read_again_when_it_is_named_again(sshd: Any) -> None:
+    path = sshd('MaxAuthTries 3\n')
+    options = SSHServerConnectionOptions(config=path)
+    sshd('MaxAuthTries 44\n')
+    options.update(login_timeout=5)
+    assert options.max_auth_tries == 3
+    options.update(config=path)
+    assert (options.max_auth_tries, options.config) == (44, (str(path),))
 
 
 async def test_match_lines_decide_for_each_client(sshd: Any) -> None:

@@ -105,7 +105,7 @@ UNSUPPORTED = {
     'canonical_domains': ['x'], 'canonicalize_fallback_local': False, 'canonicalize_max_dots': 2,
     'canonicalize_permitted_cnames': [('a', 'b')], 'x509_trusted_certs': ['x.pem'],
     'x509_trusted_cert_paths': ['/etc/ssl'], 'x509_purposes': 'any', 'gss_host': 'h', 'gss_store': 's',
-    'gss_kex': True, 'gss_auth': True, 'gss_delegate_creds': True, 'agent_forwarding': True,
+    'gss_kex': True, 'gss_auth': True, 'gss_delegate_creds': True,
     'pkcs11_provider': 'lib.so', 'pkcs11_pin': '1234', 'x11_forwarding': 'ignore-failure', 'x11_display': ':0',
     'x11_auth_path': '/x', 'x11_single_connection': True, 'loop': object(), 'last_config': object(),
     'reload': True, 'canonical': True, 'final': True, 'allow_scp': True, 'username': 'u', 'client_host': 'h',
@@ -135,7 +135,7 @@ def test_supported_and_unsupported_names_together_are_all_names():
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        ('x509_trusted_certs', None), ('agent_forwarding', False), ('gss_host', None), ('tunnel', None),
+        ('x509_trusted_certs', None), ('gss_host', None), ('tunnel', None),
         ('pkcs11_provider', None), ('x11_forwarding', False),
         ('gss_auth', False),
         ('reload', False), ('x509_purposes', 'secureShellServer'),
@@ -341,6 +341,12 @@ def test_window_above_its_bound_is_refused():
 
     with pytest.raises(ValueError, match='at most max_window'):
         SSHClientConnectionOptions(SSHClientConnectionOptions(max_window=65536), window=65537)
+
+
+@pytest.mark.parametrize(('cls', 'name'), [(cls, name) for cls in BOTH for name in cls._options])
+def test_no_option_takes_anything(cls, name):
+    with pytest.raises(ValueError, match=f'^{name}: '):
+        cls(**{name: object()})
 
 
 # --- secrets
