@@ -322,7 +322,6 @@ def test_gather_results(sshd: Target) -> None:
     assert result.returncode == 1
     assert result.stdout == f'{hosts[0]}: status 0\nhello\n' * 2
     assert result.stderr.startswith(f'{absent}: ') and 'Cannot connect' in result.stderr
-    assert 'in time' in run(example('gather_results', 'sleep 60', hosts[0], '--timeout', '0.2', *where)).stderr
 
 
 def test_redirect_file(sshd: Target, tmp_path: Path) -> None:
@@ -332,9 +331,6 @@ def test_redirect_file(sshd: Target, tmp_path: Path) -> None:
     result = run_client('redirect_file', sshd, 'echo hello >&2; cat; exit 5', *files)
     assert (result.returncode, result.stdout, result.stderr) == (5, '', 'hello\n')
     assert (tmp_path / 'out').read_bytes() == content
-
-    result = run_client('redirect_file', sshd, 'cat; echo end')
-    assert (result.returncode, result.stdout, result.stderr) == (0, 'end\n', '')
 
     result = run_client('redirect_file', sshd, 'cat', '--input', tmp_path / 'absent')
     assert result.returncode == 255

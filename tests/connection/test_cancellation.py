@@ -333,7 +333,8 @@ async def test_redirected_processes(tmp_path: Path) -> None:
 
             class Protocol(ssh_fast.SSHSubprocessProtocol[bytes]):
                 def process_exited(self) -> None:
-                    exited.set_result(None)
+                    if not exited.done():
+                        exited.set_result(None)
 
             transport, _ = await b.conn.create_subprocess(Protocol, 'x', input=b'end\n')
             try:
