@@ -397,7 +397,7 @@ async def test_options_of_the_line_editor() -> None:
 
     assert (await run('one\r'), lines) == ('one\r\n', ['one\n'])
     assert (await run('one\r', line_echo=False), lines) == ('', ['one\n'])
-    assert (await run('abcdefgh\r', max_line_length=4), lines) == ('abcd\a\r\n', ['abcd\n'])
+    assert (await run('abcdefgh\r', max_line_length=4), lines) == ('abcd\r\n\a', ['abcd\n'])
     await run('a\rb\r\x10\x10\r', line_history=1)
     assert lines == ['a\n', 'b\n', 'b\n']
     await run('a\rb\r\x10\x10\r')
