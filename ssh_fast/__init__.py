@@ -120,6 +120,7 @@ from .keys.load import (
 from .keys.principals import SSHAuthorizedPrincipals, read_authorized_principals
 from .keys.rsa import set_default_skip_rsa_key_validation, set_required_rsa_size
 from .keys.sk import load_resident_keys
+from .keys.smartcard import load_pkcs11_keys
 from .keys.sshsig import create_sshsig, validate_sshsig
 from .logging import logger, set_debug_level, set_log_level, set_sftp_log_level
 from .process.process import (
@@ -319,6 +320,7 @@ __all__ = [
     'listen',
     'load_certificates',
     'load_keypairs',
+    'load_pkcs11_keys',
     'load_public_keys',
     'load_resident_keys',
     'logger',

@@ -12,7 +12,6 @@ from ..keys.authorized_keys import SSHAuthorizedKeys
 from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import open_keypairs
-from ..logging import logger
 from ..process.process import SSHServerProcess
 from ..process.streams import SSHReader, SSHWriter
 from ..userauth.messages import DEFAULT_METHODS, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
@@ -78,8 +77,10 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     ignore_encrypted: bool
     preferred_auth: tuple[bytes, ...]
     disable_trivial_auth: bool
+    pkcs11_provider: str | None
     agent_path: str | None
     agent_identities: tuple[bytes, ...] | None
+    agent_forwarding: bool | str
     command: str | None
     subsystem: str | None
     env: Mapping[bytes, bytes]
@@ -161,7 +162,6 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
             line = config.lines.get('hostname') or Directive('hostname', config.resolved_host, 'DNS', 0)
             configured['host'] = Configured(config.resolved_host, line)
 
-        _log_refused(configured, self._unsupported)
         state = {
             '_files': files,
             '_forwards': config_forwards(config),
@@ -174,7 +174,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         given, touched = sources.effective, sources.touched
 
         # What these hold is in the key pairs.
-        for name in ('passphrase', 'client_certs', 'client_host_certs'):
+        for name in ('passphrase', 'client_certs', 'client_host_certs', 'pkcs11_pin'):
             values.pop(name, None)
 
         if touched('username') and 'username' not in given:
@@ -209,7 +209,15 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
             path = given.get('agent_path', os.environ.get('SSH_AUTH_SOCK')) if uses_keys else None
             values['agent_path'] = os.path.expanduser(path) if path else None
 
-        if touched('client_keys', 'client_certs', 'passphrase', 'ignore_encrypted', 'public_key_auth'):
+        if touched(
+            'client_keys',
+            'client_certs',
+            'passphrase',
+            'ignore_encrypted',
+            'public_key_auth',
+            'pkcs11_provider',
+            'pkcs11_pin',
+        ):
             values['client_keys'] = (
                 load.client_keys(given, sources.only_configured('client_keys')) if uses_keys else ()
             )
@@ -256,6 +264,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     max_sessions: int
     banner: str | None
     allow_pty: bool
+    agent_forwarding: bool
     line_editor: bool
     line_echo: bool
     line_history: int
@@ -304,7 +313,6 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
 
         config = ServerConfig(files, client)
         configured = server_options(config)
-        _log_refused(configured, self._unsupported)
 
         return {'_files': files, '_client': client, '_depends_on_client': depends_on_user(config)}, configured
 
@@ -331,11 +339,3 @@ def _files(paths: tuple[str, ...] | None) -> ConfigFiles:
     default = os.path.expanduser(_DEFAULT_CONFIG)
 
     return client_files((default,) if os.access(default, os.R_OK) else (), guarded=True)
-
-
-def _log_refused(configured: Mapping[str, Configured], unsupported: Mapping[str, Sequence[object]]) -> None:
-    """Tell of what a configuration asks for and this version does not have."""
-
-    for name, item in configured.items():
-        if name in unsupported and name != 'tunnel' and item.value:
-            logger.info('%s: %s is not supported by this version', item.line.place, item.line.keyword)

@@ -1,6 +1,7 @@
 """What stands behind the values of options: keys in files, the local user, what the files of a configuration name."""
 
 import getpass
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..errors import KeyEncryptionError, KeyImportError
 from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_default_keypairs, load_keypairs, load_public_keys
+from ..keys.smartcard import load_pkcs11_keys
 from ..logging import logger, printable
 from . import options_prepare as prepare
 from . import options_trust as trust
@@ -39,15 +41,19 @@ def local_user(name: str) -> str:
 
 
 def client_keys(given: Mapping[str, Any], configured: bool) -> tuple[SSHKeyPair, ...]:
-    """Load the keys of a client: those given, those that a configuration names, or the user's."""
+    """Load the keys of a client: those given, those that a configuration names, or the user's; then those of tokens."""
 
     if configured:
-        return _configured_keys(given)
+        pairs = _configured_keys(given)
+    elif 'client_keys' in given:
+        pairs = key_pairs('client_keys', 'client_certs', given)
+    else:
+        pairs = tuple(load_default_keypairs(given.get('passphrase'), _certificates('client_certs', given)))
 
-    if 'client_keys' in given:
-        return key_pairs('client_keys', 'client_certs', given)
+    if provider := given.get('pkcs11_provider'):
+        pairs += tuple(load_pkcs11_keys(os.path.expanduser(provider), given.get('pkcs11_pin')))
 
-    return tuple(load_default_keypairs(given.get('passphrase'), _certificates('client_certs', given)))
+    return pairs
 
 
 def _configured_keys(given: Mapping[str, Any]) -> tuple[SSHKeyPair, ...]:

@@ -78,6 +78,12 @@ def optional_text(name: str, value: object) -> str | None:
     return None if value is None else text(name, value)
 
 
+def agent_forwarding(name: str, value: object) -> bool | str:
+    """Take True, False, or the path of the agent that is to be forwarded."""
+
+    return text(name, value) if isinstance(value, str) and value else boolean(name, value or False)
+
+
 def choice(*choices: str) -> Callable[[str, object], str]:
     """Make a check for one of several words."""
 

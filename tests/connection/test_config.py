@@ -321,12 +321,19 @@ def test_unknown_keywords_are_logged(config: Any, caplog: pytest.LogCaptureFixtu
     assert 'fancy' not in caplog.text.lower()
 
 
-def test_what_is_not_supported_is_logged(config: Any, caplog: pytest.LogCaptureFixture) -> None:
-    path = config('PKCS11Provider /lib/x.so\nStrictHostKeyChecking no\n')
+def test_host_keys_are_checked_whatever_a_file_says(config: Any, caplog: pytest.LogCaptureFixture) -> None:
+    path = config('StrictHostKeyChecking no\n')
     with caplog.at_level(logging.INFO, 'ssh_fast'):
         assert client().strict_host_key_checking == 'yes'
-    assert f'{path} line 1: pkcs11provider is not supported' in caplog.text
-    assert f'{path} line 2: host keys are checked all the same' in caplog.text
+    assert f'{path} line 1: host keys are checked all the same' in caplog.text
+
+
+def test_agent_forwarding(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('AGENT', '/run/agent')
+    path = os.path.expanduser('~/agent')
+    for text, expected in (('yes', True), ('no', False), ('$AGENT', '/run/agent'), ('~/agent', path)):
+        config(f'ForwardAgent {text}\n')
+        assert client().agent_forwarding == expected
 
 
 @pytest.mark.parametrize(
