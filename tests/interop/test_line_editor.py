@@ -103,7 +103,7 @@ async def test_typing(key_ring: KeyRing, tmp_path: Path) -> None:
         send('\x15\x1b[A')
         screen.wait_for('$ hello')
         send('\x03')
-        screen.wait_for('^C', '$')
+        screen.wait_for('$ ^C', '$')
         send('\x12hel\r')
         screen.wait_for('[hello]', '$')
         send('\x04')
