@@ -325,6 +325,19 @@ class SSHAgentClient:
         request = encode_byte(_EXTENSION) + encode_string(_SESSION_BIND) + fields + encode_boolean(is_forwarding)
         await self._request(_SUCCESS, 'bind a session', request)
 
+    async def detach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Give the stream away, connected if it isn't: this client opens another one when it is used again."""
+
+        async with self._lock:
+            if self._reader is None or self._writer is None or self._writer.is_closing():
+                await self.connect()
+
+            reader, writer = self._reader, self._writer
+            self._reader = self._writer = None
+            assert reader is not None and writer is not None
+
+            return reader, writer
+
     def close(self) -> None:
         """Close the connection; keys got from this client can no longer sign unless it is connected anew."""
 

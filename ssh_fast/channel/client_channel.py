@@ -26,6 +26,7 @@ from ..constants import (
 from ..errors import ChannelOpenError
 from ..logging import printable
 from ..wire import Cursor, encode_byte, encode_string, encode_uint32
+from .agent_channel import AGENT_REQUEST
 from .channel import SSHChannel
 from .session import SSHClientSession
 
@@ -100,6 +101,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         self._exit_signal: tuple[str, bool, str, str] | None = None
         self._session_factory: Callable[[], SSHClientSession[AnyStr]]
         self._start_request: _Start
+        self._agent_forwarding = False
         self._created: asyncio.Future[SSHClientSession[AnyStr]] | None = None
 
     # --- opening ------------------------------------------------------------------------------------------------------
@@ -114,11 +116,13 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         term_type: str | None = None,
         term_size: TerminalSize = None,
         term_modes: Mapping[int, int] | None = None,
+        agent_forwarding: bool = False,
     ) -> SSHClientSession[AnyStr]:
         """Open the channel and run a command, a subsystem, or else a shell on it; return the session that was made.
 
         A terminal is asked for if `term_type` is set; with `request_pty` False never, 'force' always, 'auto' only for a
-        shell. `term_size` is width and height in characters, then, if known, in pixels.
+        shell. `term_size` is width and height in characters, then, if known, in pixels. With `agent_forwarding` the
+        server is asked to give the session a way to our agent.
 
         Raises:
           ChannelOpenError: the server refused the channel, the terminal or the command
@@ -128,6 +132,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
 
         self._start_request = self._prepare(command, subsystem, request_pty, term_type, term_size, term_modes)
         self._environment = prepare_environment(env)
+        self._agent_forwarding = agent_forwarding
         self._command = command
         self._subsystem = subsystem
         self._session_factory = session_factory
@@ -186,6 +191,9 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         except Exception as exc:
             self._refused(exc)
             return
+
+        if self._agent_forwarding:
+            self._send_request(AGENT_REQUEST)
 
         for key, value in self._environment.items():
             self._send_request(b'env', encode_string(key), encode_string(value))

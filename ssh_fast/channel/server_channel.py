@@ -11,7 +11,8 @@ The connection answers an open of type 'session' by returning one from `channel_
 `subsystems` is granted without asking the session: what its factory makes takes the session's place, in bytes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
 from types import MappingProxyType
 from typing import Any, AnyStr, NamedTuple, TypeAlias, cast
@@ -19,6 +20,7 @@ from typing import Any, AnyStr, NamedTuple, TypeAlias, cast
 from ..constants import DEFAULT_LANG, EXTENDED_DATA_STDERR, PTY_OP_END, PTY_OP_RESERVED
 from ..logging import printable
 from ..wire import Cursor, encode_boolean, encode_string, encode_uint32
+from .agent_channel import AGENT_REQUEST
 from .channel import SSHChannel
 from .line_editor_channel import SSHLineEditorChannel
 from .mux import Mux
@@ -53,13 +55,14 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         subsystems: Mapping[str, SubsystemFactory] | None = None,
         forced_command: str | None = None,
         environment: Mapping[str, str] | None = None,
+        forward_agent: Callable[[], Awaitable[str | None]] | None = None,
         **kwargs: Any,
     ) -> None:
         """Make the channel for a client's open request; the other arguments are those of `SSHChannel`.
 
         With `line_editing` the session sees an `SSHLineEditorChannel` in place of this one. A `forced_command` runs
         whatever the client asks for; `internal-sftp` is the sftp subsystem. The `environment` is there before the
-        client adds to it.
+        client adds to it. `forward_agent` gives the path of a socket to the client's agent, None if there can be none.
         """
 
         super().__init__(mux, *args, **kwargs)
@@ -70,6 +73,8 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         self._subsystems = subsystems or {}
         self._forced_command = forced_command
         self._environment.update((name.encode(), value.encode()) for name, value in (environment or {}).items())
+        self._forward_agent = forward_agent
+        self._agent_path: str | None = None
         self._environment_size = 0
         self._environment_refused = False
         self._asked_to_start = False
@@ -112,9 +117,9 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         return None
 
     def get_agent_path(self) -> str | None:
-        """Return the path of a forwarded agent; agent requests are refused, so there is none."""
+        """Return the path of the socket to the client's agent, None if it forwards none; it is SSH_AUTH_SOCK too."""
 
-        return None
+        return self._agent_path
 
     # --- writing and the exit -----------------------------------------------------------------------------------------
 
@@ -214,6 +219,22 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         if granted and name in (b'shell', b'exec', b'subsystem') and not self._closing:
             self._start()
+
+    def _receive_agent(self, cursor: Cursor) -> Granted:
+        cursor.check_end()
+
+        if self._forward_agent is None or self._asked_to_start:
+            return False
+
+        return self._settle_agent(self._forward_agent())
+
+    async def _settle_agent(self, path: Awaitable[str | None]) -> bool:
+        self._agent_path = await path
+
+        if self._agent_path is not None:
+            self._environment[b'SSH_AUTH_SOCK'] = os.fsencode(self._agent_path)
+
+        return self._agent_path is not None
 
     def _receive_environment(self, cursor: Cursor) -> bool:
         key, value = cursor.string(), cursor.string()
@@ -409,6 +430,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         return bool(await answer)
 
     _REQUESTS: Mapping[bytes, Callable[..., Granted]] = {
+        AGENT_REQUEST: _receive_agent,
         b'env': _receive_environment,
         b'pty-req': _receive_pty,
         b'window-change': _receive_window_change,

@@ -1,16 +1,19 @@
 """A client's connection: trust in the server, the login, and the sessions that are opened on it."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import Any, TypeVar, cast
 
+from ..channel.agent_channel import AGENT_CHANNEL, SSHAgentChannel
+from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.client_channel import Environment, SSHClientChannel, TerminalSize, prepare_environment
 from ..channel.mux import Mux
 from ..channel.session import SSHClientSession
-from ..constants import PIPE
-from ..errors import HostKeyNotVerifiable, ServiceNotAvailable
+from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED, PIPE
+from ..errors import ChannelOpenError, HostKeyNotVerifiable, ServiceNotAvailable
 from ..keys.key import SSHKey
 from ..keys.known_hosts_file import add_known_host
 from ..opening import opening
@@ -22,6 +25,7 @@ from ..sftp.client import SFTPClient
 from ..sftp.requests import SFTPClientSession
 from ..transport.options import TransportOptions
 from ..wire import Cursor
+from .agent_forwarding import AgentSource
 from .callbacks import SSHClient
 from .client_login import ClientLogin, needs_no_answers
 from .connection import SSHConnection
@@ -54,6 +58,7 @@ class SSHClientConnection(SSHConnection):
         self._host_key_update: HostKeyUpdate | None = None
         self._login: ClientLogin | None = None
         self._stop_before_login = False
+        self._agent_source: AgentSource | None = None
 
     @property
     def owner(self) -> SSHClient:
@@ -301,9 +306,45 @@ class SSHClientConnection(SSHConnection):
             _chosen(term_type, options.term_type),
             _chosen(term_size, options.term_size),
             _chosen(term_modes, options.term_modes),
+            self._forwards_agent(),
         )
 
         return chan, session
+
+    def _forwards_agent(self) -> bool:
+        """Tell whether the server may ask our agent from now on; there must be one."""
+
+        wanted = self._options.agent_forwarding
+        path = wanted if isinstance(wanted, str) else self._options.agent_path or os.environ.get('SSH_AUTH_SOCK')
+
+        if wanted and path and self._agent_source is None:
+            self._agent_source = AgentSource(path, self._ssh.session_proof)
+
+        return bool(wanted and path)
+
+    def create_agent_channel(
+        self, window: int = DEFAULT_WINDOW, max_pktsize: int = DEFAULT_MAX_PACKET
+    ) -> SSHAgentChannel:
+        """Make a channel from a server's program to our agent."""
+
+        return SSHAgentChannel(self._require_mux(), self._loop, window, max_pktsize, self._options.max_window)
+
+    def channel_open_requested(self, channel_type: bytes, cursor: Cursor) -> Any:
+        """Let the server's programs ask our agent, if that is forwarded; refuse other channels.
+
+        Raises:
+          ChannelOpenError: it is not allowed
+        """
+
+        if channel_type != AGENT_CHANNEL:
+            return super().channel_open_requested(channel_type, cursor)
+
+        cursor.check_end()
+
+        if self._agent_source is None:
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'No agent is forwarded')
+
+        return self._agent_source.open(self.create_agent_channel())
 
     async def open_session(
         self, *args: Any, **kwargs: Any

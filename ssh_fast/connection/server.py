@@ -5,21 +5,23 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, cast
 
-from ..channel.channel import SSHChannel
+from ..channel.agent_channel import SSHAgentChannel
+from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW, SSHChannel
 from ..channel.mux import Mux
 from ..channel.server_channel import LineEditing, SSHServerChannel
-from ..channel.session import SSHServerSession
+from ..channel.session import SSHServerSession, SSHUNIXSession
 from ..constants import DEFAULT_LANG, OPEN_ADMINISTRATIVELY_PROHIBITED
 from ..errors import ChannelOpenError, ServiceNotAvailable
 from ..keys.keypair import SSHKeyPair
 from ..keys.permissions import Permissions
 from ..process.process import SSHServerProcess
-from ..process.streams import SSHServerStreamSession
+from ..process.streams import SSHReader, SSHServerStreamSession, SSHWriter
 from ..sftp.server import SFTPServer
 from ..sftp.server_session import SFTPServerSession
 from ..transport.algorithms import host_key_algorithms
 from ..transport.options import TransportOptions
 from ..wire import Cursor
+from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
 from .host_key_update import HOST_KEYS, PROVE_HOST_KEYS, encode_host_keys, prove_host_keys
@@ -53,6 +55,7 @@ class SSHServerConnection(SSHConnection):
         self._error_handler = error_handler
         self._login: ServerLogin | None = None
         self._permissions = Permissions()
+        self._agent_listener: AgentListener | None = None
 
     @property
     def owner(self) -> SSHServer:
@@ -205,6 +208,9 @@ class SSHServerConnection(SSHConnection):
         self._owner.connection_made(self)
 
     def _owner_connection_lost(self, exc: Exception | None) -> None:
+        if self._agent_listener:
+            self._agent_listener.close()
+
         try:
             if exc and not self.get_extra_info('username') and self._error_handler:
                 self._error_handler(self, exc)
@@ -312,7 +318,71 @@ class SSHServerConnection(SSHConnection):
             subsystems={'sftp': sftp} if sftp else None,
             forced_command=self._permissions.command,
             environment=self._permissions.environment,
+            forward_agent=self._forward_agent if self._allows_agent() else None,
         )
+
+    # --- the client's agent
+
+    def _allows_agent(self) -> bool:
+        return self._options.agent_forwarding and self._permissions.agent_forwarding
+
+    async def _forward_agent(self) -> str | None:
+        return self.get_agent_path() if await self.create_agent_listener() else None
+
+    def create_agent_channel(
+        self, window: int = DEFAULT_WINDOW, max_pktsize: int = DEFAULT_MAX_PACKET
+    ) -> SSHAgentChannel:
+        """Make a channel to the agent that the client forwards."""
+
+        return SSHAgentChannel(self._require_mux(), self._loop, window, max_pktsize, self._options.max_window)
+
+    async def create_agent_connection(
+        self,
+        session_factory: Callable[[], SSHUNIXSession[bytes]],
+        *,
+        window: int = DEFAULT_WINDOW,
+        max_pktsize: int = DEFAULT_MAX_PACKET,
+    ) -> tuple[SSHAgentChannel, SSHUNIXSession[bytes]]:
+        """Open a channel to the agent that the client forwards; return it and its session.
+
+        Raises:
+          ChannelOpenError: the client has not asked for that on a session, or must not, or has no agent
+        """
+
+        if self._agent_listener is None or not self._allows_agent():
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'The client forwards no agent')
+
+        chan = self.create_agent_channel(window, max_pktsize)
+
+        return chan, await chan.create(session_factory)
+
+    async def open_agent_connection(self) -> tuple[SSHReader[bytes], SSHWriter[bytes]]:
+        """Open streams to the agent that the client forwards, for `connect_agent` say.
+
+        Raises:
+          ChannelOpenError: the client has not asked for that on a session, or must not, or has no agent
+        """
+
+        chan, session = await self.create_agent_connection(AgentStreamSession)
+        assert isinstance(session, AgentStreamSession)
+
+        return SSHReader(session, chan), SSHWriter(session, chan)
+
+    async def create_agent_listener(self) -> bool:
+        """Make the socket at `get_agent_path`, if it isn't there; return whether it is."""
+
+        if not self._allows_agent():
+            return False
+
+        if self._agent_listener is None:
+            self._agent_listener = AgentListener(self.create_agent_connection, self._logger)
+
+        return await self._agent_listener.start()
+
+    def get_agent_path(self) -> str | None:
+        """Return the path of the socket that leads to the client's agent, None if there is none."""
+
+        return self._agent_listener.path if self._agent_listener else None
 
     def _sftp_session(self, chan: SSHServerChannel[Any]) -> SSHServerSession[Any]:
         factory = self._options.sftp_factory
