@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.worker import run, say
 
 MIB = 1 << 20
-PIECE = 256 << 10    # bytes that a stream is asked for, or given, at once
+PIECE = 1 << 20    # bytes that a stream is asked for, or given, at once
 
 
 def open_unbuffered(path: str, mode: str) -> Any:
@@ -50,12 +50,26 @@ async def handle(process: Any) -> None:
     elif word == 'keep':
         with open_unbuffered(path, 'r+b') as target:
             await process.redirect(stdin=target)
-            await process.wait_closed()
+            await input_written(process)
+
+        process.exit(0)
     elif word == 'memory':
         process.stdout.write(f'{resident()}\n'.encode())
         process.exit(0)
     else:
         process.exit(127)
+
+
+async def input_written(process: Any) -> None:
+    """Wait until the redirected input has ended, and is in its file."""
+
+    if hasattr(process, 'wait_for_redirections'):
+        await process.wait_for_redirections()
+        return
+
+    # AsyncSSH has no word for it, and writes what it has taken at once.
+    while not process.stdin.at_eof():    # noqa: ASYNC110 (it has no event either)
+        await asyncio.sleep(0.005)
 
 
 async def serve(module: Any, options: dict[str, Any]) -> None:
@@ -131,7 +145,7 @@ class Client:
     async def send_file(self, command: str, source: str) -> dict[str, Any]:
         """Redirect the input of a command from a file."""
 
-        await self.connection.run(command, stdin=source, encoding=None)
+        await self.connection.run(command, stdin=source, encoding=None, check=True)
 
         return {}
 
