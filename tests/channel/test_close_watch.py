@@ -1,6 +1,8 @@
 """A close that the peer does not answer: bounded in time, as long as nothing moves."""
 
 import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,8 +87,47 @@ async def test_a_window_of_0_for_ever() -> None:
             assert process.channel.get_write_buffer_size() == 0
 
 
-async def test_a_slow_peer_that_takes_data_keeps_its_time() -> None:
-    """Twice the bound in all, but something moves in each: everything arrives, and the end is in order."""
+class Clock:
+    """The part of an event loop that a watch uses, with a time that the test turns."""
+
+    def __init__(self) -> None:
+        self.timers: list[Callable[[], None] | None] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        assert delay == BOUND
+        number = len(self.timers)
+        self.timers.append(callback)
+        return SimpleNamespace(cancel=lambda: self.timers.__setitem__(number, None))
+
+    def turn(self) -> None:
+        """Let the bound pass."""
+        due, self.timers = self.timers, []
+        for callback in due:
+            if callback:
+                callback()
+
+
+def test_a_slow_peer_that_takes_data_keeps_its_time() -> None:
+    given_up: list[int] = []
+    clock, flow = Clock(), SimpleNamespace(queued=1000)
+    watch = close_watch.CloseWatch(clock, flow, lambda: given_up.append(flow.queued))    # type: ignore[arg-type]
+    for flow.queued in (999, 500, 1, 0):
+        clock.turn()
+        assert not given_up
+    clock.turn()
+    assert given_up == [0]
+
+    flow.queued = 10
+    watch = close_watch.CloseWatch(clock, flow, lambda: given_up.append(flow.queued))    # type: ignore[arg-type]
+    watch.stop()
+    clock.turn()
+    watch = close_watch.CloseWatch(clock, flow, lambda: given_up.append(flow.queued))    # type: ignore[arg-type]
+    clock.turn()
+    assert given_up == [0, 10]
+
+
+async def test_a_close_waits_for_the_data_that_the_peer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(close_watch, 'CLOSE_TIMEOUT', 10.0)
     received = 0
 
     async def script(peer: Peer) -> None:
@@ -94,7 +135,6 @@ async def test_a_slow_peer_that_takes_data_keeps_its_time() -> None:
         await peer.admit()
         theirs = await peer.accept_session(window=0)
         for _ in range(8):
-            await asyncio.sleep(BOUND / 3)
             peer.send(b'\x5d' + uint32(theirs) + uint32(1000))
             received += len(take_string((await peer.expect(94))[5:])[0])
         await peer.expect(97)

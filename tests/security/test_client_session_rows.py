@@ -254,7 +254,9 @@ async def test_a_start_that_fails(end: str) -> None:
 
 @pytest.mark.parametrize('stage', ['open', 'terminal', 'command'])
 async def test_a_server_that_does_not_answer(stage: str) -> None:
-    """There is no limit of time by itself, as there is none for a command: a caller's own one leaves nothing."""
+    """There is no limit of time by itself, as there is none for a command: whoever gives up leaves nothing."""
+    reached = asyncio.get_running_loop().create_future()
+
     async def script(peer: Peer) -> None:
         await peer.admit()
         theirs = int.from_bytes((await peer.expect(90))[12:16], 'big')
@@ -264,6 +266,7 @@ async def test_a_server_that_does_not_answer(stage: str) -> None:
         if stage == 'command':
             peer.send(plain(99, theirs))
             await peer.expect(98)
+        reached.set_result(None)
         if stage != 'open':
             await peer.expect(97)
             peer.send(plain(97, theirs))
@@ -271,12 +274,20 @@ async def test_a_server_that_does_not_answer(stage: str) -> None:
 
     async with hostile_server(script) as port, asyncio.timeout(ENDS):
         async with ssh_fast.connect(LOOPBACK, port, **client_options()) as conn:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(conn.create_process('x', term_type='dumb'), 0.3)
+            creating = asyncio.ensure_future(_create(conn))
+            await reached
+            assert not creating.done()
+            creating.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await creating
             # A channel that was never confirmed has a number that only the server can free.
             while len(conn._mux.channels) > (stage == 'open'):
                 await asyncio.sleep(0.001)
             assert not conn._tasks and not conn.is_closed()
+
+
+async def _create(conn: Any) -> Any:
+    return await conn.create_process('x', term_type='dumb')
 
 
 # --- requests
