@@ -118,6 +118,17 @@ def test_types_that_ssh_keygen_does_not_have(name):
 # --- private keys made by others
 
 
+@pytest.mark.parametrize('name', ALGORITHMS)
+@pytest.mark.parametrize('cipher', CIPHERS)
+def test_openssh_ciphers_of_ssh_keygen(name, cipher, tmp_path):
+    KEYS[name].write_private_key(tmp_path / 'key')
+    run('ssh-keygen', '-q', '-p', '-a', '1', '-Z', cipher, '-P', '', '-N', SECRET, '-f', tmp_path / 'key')
+    assert read_private_key(tmp_path / 'key', SECRET) == KEYS[name]
+
+    with pytest.raises(KeyEncryptionError):
+        read_private_key(tmp_path / 'key', 'wrong')
+
+
 @pytest.mark.parametrize('name', OPENSSL_GENERATES)
 def test_private_keys_made_by_openssl(name, tmp_path):
     run('openssl', 'genpkey', *OPENSSL_GENERATES[name], '-out', tmp_path / 'key')
