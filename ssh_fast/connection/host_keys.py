@@ -11,7 +11,7 @@ from ..keys.certificate import (
     decode_certificate,
     is_certificate_blob,
 )
-from ..keys.certificate_names import is_certificate_algorithm
+from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key
 from ..keys.known_hosts import match_known_hosts
 from ..keys.revocation import RevokedKeys
@@ -156,10 +156,10 @@ def order_algorithms(offered: Sequence[bytes], known: Sequence[bytes], explicit:
 
     A list that the user gave stays as it is. What is known decides only the order: a key of another type is then
     refused for what it is, rather than for want of an algorithm. An observer can tell from the order whether a key is
-    known, as with OpenSSH (CVE-2020-14145).
+    known, unless it is of the type that comes first anyway, as with OpenSSH (CVE-2020-14145).
     """
 
-    if explicit or not known:
+    if explicit or not known or plain_algorithm(offered[0]) in known:
         return tuple(offered)
 
     first = [name for name in offered if name in known]

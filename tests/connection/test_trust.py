@@ -100,7 +100,7 @@ def test_what_is_offered_first() -> None:
     def order(text: str | None, explicit: bool = False) -> list[bytes]:
         return list(order_algorithms(offered, policy(text).known_algorithms, explicit))
 
-    assert order(AUTHORITY) == order('') == order(None) == list(offered)
+    assert order(AUTHORITY) == order('') == order(None) == order(line(KEY)) == list(offered)
     rsa = ssh_fast.generate_private_key('ssh-rsa', key_size=2048)
     assert order(line(rsa))[:2] == [b'rsa-sha2-512', b'rsa-sha2-256'] and sorted(order(line(rsa))) == sorted(offered)
     assert order(AUTHORITY + line(rsa))[: len(certificates) + 2] == [*certificates, b'rsa-sha2-512', b'rsa-sha2-256']
