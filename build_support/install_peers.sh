@@ -2,7 +2,7 @@
 # Install the other SSH implementations that the interop tests talk to, from Debian's packages. Needs root.
 set -eu
 
-packages='openssh-client openssh-server dropbear-bin rclone lftp putty-tools'
+packages='openssh-client openssh-server dropbear-bin rclone lftp putty-tools bc'
 missing=
 for package in $packages; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
