@@ -35,6 +35,7 @@ _KEX = (
     b'ecdh-sha2-nistp384',
     b'ecdh-sha2-nistp521',
     b'curve448-sha512',
+    b'ecdh-sha2-1.3.132.0.10',
     b'diffie-hellman-group-exchange-sha256',
     b'diffie-hellman-group16-sha512',
     b'diffie-hellman-group15-sha512',

@@ -170,6 +170,7 @@ async def test_old_algorithms_with_asyncssh(kind: str, name: str, key_ring: KeyR
     'mlkem768nistp256-sha256',
     'mlkem1024nistp384-sha384',
     'curve448-sha512',
+    'ecdh-sha2-1.3.132.0.10',
     'diffie-hellman-group15-sha512',
     'diffie-hellman-group17-sha512',
 ])

@@ -20,6 +20,7 @@ CURVES = {
     b'ecdh-sha2-nistp256': ec.SECP256R1(),
     b'ecdh-sha2-nistp384': ec.SECP384R1(),
     b'ecdh-sha2-nistp521': ec.SECP521R1(),
+    b'ecdh-sha2-1.3.132.0.10': ec.SECP256K1(),
 }
 LOW_ORDER = [
     bytes(32), b'\1' + bytes(31), b'\xec' + b'\xff' * 30 + b'\x7f', b'\xed' + b'\xff' * 30 + b'\x7f',

@@ -7,16 +7,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from .base import KexContext, KexResult, KeyExchange
 from .dh import DHExchange
-from .ecdh import X448, X25519, CurveExchange, NISTPoint
+from .ecdh import X448, X25519, CurveExchange, WeierstrassKey
 from .group_exchange import GroupExchange
 from .hybrid import HybridExchange
 from .kem import MLKEM768, MLKEM1024, SNTRUP761
 
 __all__ = ['KEX_METHODS', 'KexContext', 'KexResult', 'KeyExchange']
 
-_P256 = partial(NISTPoint, ec.SECP256R1())
-_P384 = partial(NISTPoint, ec.SECP384R1())
-_P521 = partial(NISTPoint, ec.SECP521R1())
+_P256 = partial(WeierstrassKey, ec.SECP256R1())
+_P384 = partial(WeierstrassKey, ec.SECP384R1())
+_P521 = partial(WeierstrassKey, ec.SECP521R1())
+_SECP256K1 = partial(WeierstrassKey, ec.SECP256K1())
 
 KEX_METHODS: dict[bytes, Callable[[KexContext], KeyExchange]] = {
     b'curve25519-sha256': partial(CurveExchange, make_key=X25519, hash_name='sha256'),
@@ -25,6 +26,7 @@ KEX_METHODS: dict[bytes, Callable[[KexContext], KeyExchange]] = {
     b'ecdh-sha2-nistp256': partial(CurveExchange, make_key=_P256, hash_name='sha256'),
     b'ecdh-sha2-nistp384': partial(CurveExchange, make_key=_P384, hash_name='sha384'),
     b'ecdh-sha2-nistp521': partial(CurveExchange, make_key=_P521, hash_name='sha512'),
+    b'ecdh-sha2-1.3.132.0.10': partial(CurveExchange, make_key=_SECP256K1, hash_name='sha256'),
     b'diffie-hellman-group14-sha256': partial(DHExchange, bits=2048, hash_name='sha256'),
     b'diffie-hellman-group15-sha512': partial(DHExchange, bits=3072, hash_name='sha512'),
     b'diffie-hellman-group16-sha512': partial(DHExchange, bits=4096, hash_name='sha512'),

@@ -1,4 +1,4 @@
-"""Elliptic curve Diffie-Hellman: the NIST curves (RFC 5656 section 4), Curve25519 and Curve448 (RFC 8731)."""
+"""Elliptic curve Diffie-Hellman: the NIST curves and secp256k1 (RFC 5656), Curve25519 and Curve448 (RFC 8731)."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -79,8 +79,8 @@ class X448:
         return secret
 
 
-class NISTPoint:
-    """An ephemeral key on a NIST curve; points are sent and taken in their uncompressed form only."""
+class WeierstrassKey:
+    """An ephemeral key on a NIST curve or secp256k1; points are sent and taken in their uncompressed form only."""
 
     def __init__(self, curve: ec.EllipticCurve) -> None:
         self._curve = curve
