@@ -26,7 +26,6 @@ from typing import Any
 
 import ssh_fast
 
-KILL_AFTER = 5.0  # seconds that processes have to end once they were hung up
 CHUNK = 64 * 1024
 
 # What a client may set, as sshd's AcceptEnv in Debian has it.
@@ -69,8 +68,9 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
 
     serving: set[asyncio.Task[None]] = set()
 
-    def __init__(self, shell: str) -> None:
+    def __init__(self, shell: str, kill_after: float) -> None:
         self._shell = shell
+        self._kill_after = kill_after
         self._command: str | None = None
         self._has_terminal = False
         self._process: Process | None = None
@@ -219,7 +219,7 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
         # The session's leader gets it too, and from the terminal, once that is closed, so do its jobs.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGHUP)
-        asyncio.get_running_loop().call_later(KILL_AFTER, self._end_for_good, process)
+        asyncio.get_running_loop().call_later(self._kill_after, self._end_for_good, process)
 
     def _end_for_good(self, process: Process) -> None:
         if not self._exited:
@@ -344,8 +344,9 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
 class ShellServer(ssh_fast.SSHServer):
     """Lets the owner of the keys in under the name of the user who runs this, and nobody else."""
 
-    def __init__(self, shell: str) -> None:
+    def __init__(self, shell: str, kill_after: float) -> None:
         self._shell = shell
+        self._kill_after = kill_after
         self._is_owner = False
 
     def begin_auth(self, username: str) -> bool:
@@ -353,14 +354,14 @@ class ShellServer(ssh_fast.SSHServer):
         return True
 
     def session_requested(self) -> Shell | bool:
-        return Shell(self._shell) if self._is_owner else False
+        return Shell(self._shell, self._kill_after) if self._is_owner else False
 
 
 async def serve(options: argparse.Namespace) -> None:
     async with ssh_fast.listen(
         options.host,
         options.port,
-        server_factory=lambda: ShellServer(options.shell),
+        server_factory=lambda: ShellServer(options.shell, options.kill_after),
         server_host_keys=[options.host_key or ssh_fast.generate_private_key('ssh-ed25519')],
         authorized_client_keys=options.authorized_keys,
         encoding=None,
@@ -375,6 +376,9 @@ async def main() -> None:
     parser.add_argument('--port', type=int, default=8022, help='0 for a free one')
     parser.add_argument('--host-key', help="a private key, as ssh-keygen makes it with -t ed25519 -N ''")
     parser.add_argument('--authorized-keys', required=True)
+    parser.add_argument(
+        '--kill-after', type=float, default=5, metavar='SECONDS', help='the time to end once they are hung up'
+    )
     parser.add_argument('--shell', default=pwd.getpwuid(os.getuid()).pw_shell or '/bin/sh')
 
     try:
