@@ -165,7 +165,7 @@ class SKKey(SSHKey):
         return key
 
     def set_touch_required(self, touch_required: bool) -> None:
-        """Set whether a signature counts only if the device was touched for it (the default)."""
+        """Set whether a signature counts only if the device was touched for it (the default), and wants that itself."""
 
         self._touch_required = touch_required
 
@@ -183,7 +183,7 @@ class SKKey(SSHKey):
             hashlib.sha256(data).digest(),
             self.application,
             handle.key_handle,
-            touch_required=bool(handle.flags & USER_PRESENT),
+            touch_required=self._touch_required and bool(handle.flags & USER_PRESENT),
         )
 
         return encode_string(made.blob) + encode_byte(made.flags) + encode_uint32(made.counter)

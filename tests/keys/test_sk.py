@@ -371,6 +371,13 @@ def test_keys_that_need_no_touch(name, device):
     public.set_touch_required(False)
     assert public.verify(b'data', sig)
 
+    key = generate_private_key(name, application=APPLICATION)
+    assert device.calls[-1][0] == 1
+    key.set_touch_required(False)
+    assert not decode_public_key(key.public_data).verify(b'data', key.sign(b'data', name.encode()))
+    key.set_touch_required(True)
+    assert decode_public_key(key.public_data).verify(b'data', key.sign(b'data', name.encode()))
+
 
 def test_devices_that_cannot_sign(device, monkeypatch):
     device.sign_ed25519 = True
