@@ -30,7 +30,7 @@ async def read_line(process: ssh_fast.SSHServerProcess[str], prompt: str, echo: 
     """Ask for a line; one that is not echoed is not kept in the history either."""
 
     process.stdout.write(prompt)
-    process.channel.set_echo(echo)    # type: ignore[attr-defined]
+    process.channel.set_echo(echo)
 
     while True:
         try:
@@ -49,7 +49,7 @@ async def keep_notes(process: ssh_fast.SSHServerProcess[str]) -> None:
         process.exit(1)
         return
 
-    process.channel.register_key('\t', complete)    # type: ignore[attr-defined]
+    process.channel.register_key('\t', complete)
     process.stdout.write(f'Commands: {", ".join(COMMANDS)}. Tab completes them.\n')
     notes: list[str] = []
 
