@@ -210,12 +210,10 @@ def test_malformed_certificates(why: str) -> None:
 
 
 def test_a_certificate_is_no_authority() -> None:
-    """CVE-2026-42508's relative: certificates in certificates, a thousand deep, are refused at the first."""
+    """CVE-2026-42508's relative: certificates in certificates, 200 deep, are refused at the first."""
     inner = build()
-    for _ in range(1000):
+    for _ in range(200):
         inner = build(authority=inner)
-        if len(inner) > 200_000:
-            break
     with pytest.raises(KeyImportError, match='Unknown key algorithm'):
         decode_certificate(inner)
 

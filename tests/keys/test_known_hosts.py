@@ -257,7 +257,7 @@ patterns = st.lists(
 ).map(','.join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.lists(patterns, max_size=len(LINES)), names, names)
 def test_the_index_finds_what_each_line_matches(pattern_lists, host, addr):
     lines = [f'{text} {line}' for text, line in zip(pattern_lists, LINES, strict=False)]
