@@ -387,6 +387,10 @@ class SSHChannel(Generic[AnyStr]):
 
         self._flush()
 
+        # Our own sessions want to know at once: data may be taken only when writing goes on, which fails from now on.
+        if not self._closed.is_set() and (peer_closed := getattr(self._session, 'peer_closed', None)):
+            self._call(peer_closed)
+
     def sending_paused(self) -> None:
         """Ask the session to pause."""
 

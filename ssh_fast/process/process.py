@@ -162,7 +162,7 @@ class SSHClientProcess(SSHProcess[AnyStr], SSHClientStreamSession[AnyStr], Gener
     def _redirection_failed(self, pump: Drain | Feed, exc: Exception) -> None:
         # Neither half an input nor half an output may look like a whole one.
         self._redirect_error = self._redirect_error or exc
-        self._chan.abort()
+        self._chan.sink_failed(exc)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 

@@ -325,7 +325,15 @@ class RedirectSession(SSHStreamSession[AnyStr]):
         """End the sources; what was received still goes to its targets."""
 
         super().connection_lost(exc)
+        self._stop_feeds()
 
+    def peer_closed(self) -> None:
+        """End the sources, although a target is still to take what was received."""
+
+        self._stop_feeds()
+        super().peer_closed()
+
+    def _stop_feeds(self) -> None:
         for feed in list(self._feeds.values()):
             feed.stop()
 

@@ -92,6 +92,11 @@ class SSHStreamSession(SSHSession[AnyStr]):
 
         return True
 
+    def peer_closed(self) -> None:
+        """Let `drain` raise: the peer has closed, although not all that it sent was read yet."""
+
+        self._wake_drainers()
+
     def pause_writing(self) -> None:
         """Let `drain` wait."""
 
@@ -225,7 +230,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
     async def drain(self, datatype: int | None) -> None:
         """Wait until writing goes on."""
 
-        while self._writing_paused and not self._lost:
+        while self._writing_paused and not self._lost and not self._chan.closed_by_peer:
             waiter = self._chan.get_loop().create_future()
             self._drain_waiters.add(waiter)
 
@@ -237,7 +242,7 @@ class SSHStreamSession(SSHSession[AnyStr]):
         if self._lost and self._lost_error:
             raise self._lost_error
 
-        if self._lost and self._writing_paused:
+        if self._writing_paused:
             raise BrokenPipeError('The channel closed before everything was sent')
 
     # --- private ------------------------------------------------------------------------------------------------------
