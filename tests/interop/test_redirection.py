@@ -507,10 +507,11 @@ async def test_cancellation_leaves_nothing_behind(conn: Any, tmp_path: Path) -> 
     (tmp_path / 'big').write_bytes(bytes(50 * MIB))
     await conn.run('true')
     read_out, write_out = os.pipe()
+    given = os.dup(write_out)
     tasks, descriptors = len(asyncio.all_tasks()), len(os.listdir('/proc/self/fd'))
     for streams in (
         {'stdin': tmp_path / 'big', 'stdout': tmp_path / 'out'},
-        {'stdin': '/dev/zero', 'stdout': os.dup(write_out)},
+        {'stdin': '/dev/zero', 'stdout': given},
         {'stdin': AsyncFile(bytes(50 * MIB)), 'stdout': AsyncFile()},
     ):
         run = asyncio.ensure_future(conn.run('cat; sleep 20', encoding=None, **streams))
@@ -520,6 +521,8 @@ async def test_cancellation_leaves_nothing_behind(conn: Any, tmp_path: Path) -> 
             await run
     await until(lambda: len(asyncio.all_tasks()) <= tasks)
     await until(lambda: len(os.listdir('/proc/self/fd')) <= descriptors)
+    with contextlib.suppress(OSError):
+        os.close(given)
     os.close(read_out)
     os.close(write_out)
 
