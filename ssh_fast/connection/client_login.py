@@ -183,6 +183,7 @@ class ClientLogin:
             agent.close()
         else:
             self._agent = agent
+            found = self._with_certificates(found)
 
         held = {key.public_data for key in keys}
 
@@ -198,6 +199,17 @@ class ClientLogin:
         answer = self.next_public_key()
 
         return await answer if isawaitable(answer) else answer
+
+    def _with_certificates(self, found: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
+        """Put in front of each of the agent's keys the certificates of the options that are for it."""
+
+        pairs: list[SSHKeyPair] = []
+
+        for pair in found:
+            certs = [cert for cert in self._options.client_certs if cert.key.public_data == pair.public_data]
+            pairs.extend((*(pair.with_certificate(cert) for cert in certs), pair))
+
+        return pairs
 
     async def _bind_agent(self, agent: SSHAgentClient) -> None:
         """Tell the agent which server its keys are used with, so that those with constraints of destinations can be."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ..keys.authorized_keys import SSHAuthorizedKeys
+from ..keys.certificate import SSHCertificate
 from ..keys.key import SSHKey
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import open_keypairs
@@ -70,6 +71,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     username: str
     password: PasswordValue
     client_keys: tuple[SSHKeyPair, ...]
+    client_certs: tuple[SSHCertificate, ...]
     client_host_keys: tuple[SSHKeyPair, ...]
     client_host_keysign: Path | None
     client_host: str | None
@@ -174,7 +176,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         given, touched = sources.effective, sources.touched
 
         # What these hold is in the key pairs.
-        for name in ('passphrase', 'client_certs', 'client_host_certs', 'pkcs11_pin'):
+        for name in ('passphrase', 'client_host_certs', 'pkcs11_pin'):
             values.pop(name, None)
 
         if touched('username') and 'username' not in given:

@@ -91,7 +91,7 @@ def test_every_supported_name_is_an_attribute(cls):
     for name in hints:
         assert hasattr(options, name), name
 
-    hidden = {'passphrase', 'client_certs', 'client_host_certs', 'server_host_certs', 'pkcs11_pin'}
+    hidden = {'passphrase', 'client_host_certs', 'server_host_certs', 'pkcs11_pin'}
     assert hints == cls._options.keys() - hidden
 
 

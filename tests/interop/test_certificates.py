@@ -1,5 +1,7 @@
 """Certificates with OpenSSH and AsyncSSH in both roles: whose authority signs, who shows them, what refuses them."""
 
+import asyncio
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,6 +251,34 @@ async def test_openssh_obeys_ours(key_ring: KeyRing, certificates_only: OpenSSHS
     pair = issue(key_ring, force_command='echo forced', permit_pty=False, source_address=[LOOPBACK])
     async with ssh_fast.connect(**certificates_only.target.connect_options(client_keys=[pair])) as connection:
         assert (await connection.run('echo asked', check=True)).stdout == 'forced\n'
+
+
+async def test_certificates_of_keys_in_an_agent(
+    key_ring: KeyRing, certificates_only: OpenSSHServer, tmp_path: Path
+) -> None:
+    """The agent holds the key, and perhaps the certificate; a file has it otherwise."""
+    key, cert = certified(key_ring, tmp_path, 'ed25519', '-n', USER)
+    elsewhere = cert.rename(tmp_path / 'elsewhere.pub')
+    target, path = certificates_only.target, tmp_path / 'agent'
+    options = target.connect_options(agent_path=str(path))
+    del options['client_keys']
+    with subprocess.Popen([find_program('ssh-agent'), '-D', '-a', str(path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not path.exists():
+                await asyncio.sleep(0.02)
+            for files in ([key], [key, elsewhere]):
+                if len(files) == 2:
+                    elsewhere.rename(cert)
+                environment = {**peers.plain_environment(), 'SSH_AUTH_SOCK': str(path)}
+                subprocess.run(['ssh-add', '-q', str(key)], check=True, env=environment)
+                certs = [] if len(files) == 2 else [str(elsewhere)]
+                async with ssh_fast.connect(**options, client_certs=certs) as connection:
+                    assert (await connection.run('echo in', check=True)).stdout == 'in\n'
+                if certs:
+                    with pytest.raises(ssh_fast.PermissionDenied):
+                        await ssh_fast.connect(**options)
+        finally:
+            agent.terminate()
 
 
 # --- host certificates
