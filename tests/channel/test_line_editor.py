@@ -537,7 +537,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.lists(KEYS, max_size=25), st.integers(5, 30), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_screen_shows_the_line(keys: list[str], width: int, prompt_length: int) -> None:
     prompt = ('prompt> ' * 5)[:prompt_length]
     terminal = Terminal(width=width, height=80)
@@ -549,7 +549,7 @@ def test_the_screen_shows_the_line(keys: list[str], width: int, prompt_length: i
 
 
 @given(st.lists(KEYS, max_size=20), st.integers(5, 30), st.integers(5, 30), st.integers(0, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_screen_shows_the_line_when_it_is_resized(
     keys: list[str], width: int, new_width: int, prompt_length: int
 ) -> None:
@@ -621,7 +621,7 @@ def test_terminals_that_cannot_move_up() -> None:
 
 
 @given(st.lists(KEYS, max_size=25), st.integers(6, 30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_plain_terminal_shows_what_is_around_the_cursor(keys: list[str], width: int) -> None:
     terminal = Terminal(width=width)
     terminal.editor = editor = LineEditor(terminal, width=width, term_type='dumb')
@@ -695,3 +695,30 @@ def test_an_unfinished_sequence_in_output_is_not_kept_for_ever() -> None:
         column.follow('\x1b]' + 'x' * 100, 80)
 
     assert len(column._rest) <= 256
+
+
+TYPED = st.lists(
+    st.one_of(
+        KEYS,
+        st.sampled_from(['\r', '\n', '\r\n', '\x03', '\x04', '\x12', '\x07', '\t', 'jk']),
+        st.sampled_from(['\x1b', '\x1b[', '\x1bO', ';5', '~']),
+        st.text(max_size=3),
+    ),
+    max_size=30,
+)
+
+
+@given(TYPED, st.integers(1, 30), st.sampled_from(['xterm', 'dumb']))
+@settings(max_examples=60, deadline=None)
+def test_anything_typed_means_the_same_in_any_pieces(texts: list[str], width: int, term_type: str) -> None:
+    terminals = []
+
+    for pieces in (texts, [''.join(texts)], ''.join(texts)):
+        terminal = Terminal(width=30)
+        terminal.editor = LineEditor(terminal, width=width, term_type=term_type, history_size=5, max_line_length=50)
+        terminal.editor.register_key('jk', lambda line, position: (line.upper(), position))
+        terminal.type(*pieces)
+        terminals.append((terminal.events, terminal.editor._line, terminal.editor._position, terminal.editor._pending))
+
+    assert terminals[0] == terminals[1] == terminals[2]
+    assert all(len(event) <= 51 or event.startswith('<') for event in terminals[0][0])
