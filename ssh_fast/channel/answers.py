@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..errors import DisconnectError, ProtocolError
 from ..logging import ContextLogger
 
+Message = TypeVar('Message')
 Answer = TypeVar('Answer')
 
 # A client may send its environment and its command without waiting; more while an answer is awaited is a flood.
@@ -29,7 +30,7 @@ class AnswerHost(Protocol):
         """End the connection."""
 
 
-class OrderedAnswers(Generic[Answer]):
+class OrderedAnswers(Generic[Message, Answer]):
     """Messages handled in order: while the answer to one is awaited, the next ones wait here, within a bound.
 
     `handle(message)` gives the answer or an awaitable of it; `answered(message, answer)` is called before the next
@@ -41,8 +42,8 @@ class OrderedAnswers(Generic[Answer]):
     def __init__(
         self,
         host: AnswerHost,
-        handle: Callable[[bytes], Answer | Awaitable[Answer]],
-        answered: Callable[[bytes, Answer], None],
+        handle: Callable[[Message], Answer | Awaitable[Answer]],
+        answered: Callable[[Message, Answer], None],
         refusal: Answer,
     ) -> None:
         self._host = host
@@ -52,17 +53,17 @@ class OrderedAnswers(Generic[Answer]):
         self._busy = False
         self._closed = False
         self._size = 0
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[Message, int]] = deque()
 
-    def receive(self, message: bytes) -> None:
-        """Handle a message, or keep it until those before it are answered."""
+    def receive(self, message: Message, size: int) -> None:
+        """Handle a message of `size` bytes, or keep it until those before it are answered."""
 
         if not self._busy:
             self._start(message)
             return
 
-        self._size += len(message)
-        self._waiting.append(message)
+        self._size += size
+        self._waiting.append((message, size))
 
         if self._size > MAX_WAITING_BYTES or len(self._waiting) > MAX_WAITING_MESSAGES:
             raise ProtocolError(
@@ -76,16 +77,18 @@ class OrderedAnswers(Generic[Answer]):
         self._closed = True
         self._waiting.clear()
 
-    def _start(self, message: bytes) -> None:
+    def _start(self, message: Message) -> None:
         answer = self._handle(message)
 
-        if isawaitable(answer):
+        if answer is True or answer is False:
+            self._answered(message, answer)
+        elif isawaitable(answer):
             self._busy = True
             self._host.create_task(self._await(message, answer))
         else:
             self._answered(message, answer)
 
-    async def _await(self, message: bytes, awaitable: Awaitable[Answer]) -> None:
+    async def _await(self, message: Message, awaitable: Awaitable[Answer]) -> None:
         try:
             answer = await awaitable
         except Exception:
@@ -101,8 +104,8 @@ class OrderedAnswers(Generic[Answer]):
             self._answered(message, answer)
 
             while self._waiting and not self._busy:
-                message = self._waiting.popleft()
-                self._size -= len(message)
+                message, size = self._waiting.popleft()
+                self._size -= size
                 self._start(message)
         except DisconnectError as exc:
             self._host.fail(exc)

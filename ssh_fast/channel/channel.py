@@ -61,7 +61,7 @@ class SSHChannel(Generic[AnyStr]):
         self._loop = loop
         self._link: ChannelLink | None = None
         self._session: SSHSession[AnyStr] | None = None
-        self._logger = mux.host.logger
+        self._own_logger: ContextLogger | None = None
         self._extra: dict[str, Any] = {}
         self._environment: dict[bytes, bytes] = {}
         self._command: str | None = None
@@ -91,7 +91,15 @@ class SSHChannel(Generic[AnyStr]):
     def logger(self) -> ContextLogger:
         """A logger whose records name this channel."""
 
-        return self._logger
+        # Made when it is first used, as most channels have nothing to say.
+        if not self._own_logger and self._link:
+            self._own_logger = ContextLogger(f'chan={self._link.local_id}', cast(Any, self._mux.host.logger))
+
+        return self._own_logger or self._mux.host.logger
+
+    @property
+    def _logger(self) -> ContextLogger:
+        return self.logger
 
     def get_connection(self) -> Any:
         """Return the connection that carries this channel."""
@@ -336,7 +344,6 @@ class SSHChannel(Generic[AnyStr]):
         """Begin with an open channel."""
 
         self._link = link
-        self._logger = ContextLogger(f'chan={link.local_id}', cast(Any, self._mux.host.logger))
         self._apply_write_limits()
 
         if self._closing:

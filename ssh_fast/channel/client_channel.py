@@ -214,7 +214,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
             request = self._start_request.request.decode()
             self._refused(ChannelOpenError(OPEN_REQUEST_SESSION_FAILED, f'The server refused the {request} request'))
         elif self._created and not self._created.done():
-            self._created.set_result(cast(SSHClientSession[AnyStr], self._session))
+            self._created.set_result(cast('SSHClientSession[AnyStr]', self._session))
             self._start()
 
     def _refused(self, exc: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from struct import Struct
 from typing import TypeAlias
 
 from .._flow import ChannelFlow
@@ -15,12 +16,18 @@ from ..constants import (
     OPEN_CONNECT_FAILED,
 )
 from ..errors import ChannelOpenError, ConnectionLost, ProtocolError
-from ..wire import Cursor, encode_boolean, encode_byte, encode_string, encode_uint32
+from ..wire import Cursor, encode_string
 from .answers import OrderedAnswers
 from .host import ChannelHandler, ChannelHost, PacketSender
 
+_HEAD = Struct('>BI')    # of every message of a channel: its number, and the peer's number of the channel
+
 # Called with whether a request of ours was granted; also with False if the channel closes before the reply.
 ReplyCallback: TypeAlias = Callable[[bool], None]
+
+# A request of the peer: its name, whether it wants a reply, and its fields. An end of file, which waits with the
+# requests for its turn, is None.
+_Request: TypeAlias = tuple[bytes, bool, Cursor]
 
 
 class ChannelLink:
@@ -52,7 +59,9 @@ class ChannelLink:
         self._host = host
         self._handler = handler
         self._released = released
-        self._answers = OrderedAnswers[bool](host, self._handle, self._answered, False)
+        self._answers: OrderedAnswers[_Request | None, bool] = OrderedAnswers(
+            host, self._handle, self._answered, False
+        )
         self._replies: deque[ReplyCallback] = deque()
         self._eof_sent = False
         self._eof_received = False
@@ -97,7 +106,9 @@ class ChannelLink:
         """Handle one of the messages 96 to 100 of this channel, which is open."""
 
         if message_type == MSG_CHANNEL_REQUEST:
-            self._answers.receive(payload)
+            cursor = Cursor(payload)
+            cursor.bytes(5)
+            self._answers.receive((cursor.string(), cursor.boolean(), cursor), len(payload))
         elif message_type == MSG_CHANNEL_EOF:
             self._receive_eof(payload)
         elif message_type == MSG_CHANNEL_CLOSE:
@@ -114,7 +125,7 @@ class ChannelLink:
         if not self._eof_received:
             self._eof_received = True
             self.flow.receive_eof()
-            self._answers.receive(payload)
+            self._answers.receive(None, len(payload))
 
     def _receive_close(self) -> None:
         if not self._close_has_left():
@@ -129,26 +140,20 @@ class ChannelLink:
         else:
             self._host.logger.debug('Dropped a reply to no request on channel %d', self.local_id)
 
-    def _handle(self, payload: bytes) -> bool | Awaitable[bool]:
-        if payload[0] == MSG_CHANNEL_EOF:
+    def _handle(self, request: _Request | None) -> bool | Awaitable[bool]:
+        if request is None:
             self._handler.eof_received()
             return True
 
-        cursor = Cursor(payload)
-        cursor.bytes(5)
-        name = cursor.string()
-        cursor.boolean()
+        name, _, cursor = request
 
         return self._handler.request_received(name, cursor)
 
-    def _answered(self, payload: bytes, granted: bool) -> None:
-        if payload[0] == MSG_CHANNEL_EOF:
+    def _answered(self, request: _Request | None, granted: bool) -> None:
+        if request is None:
             return
 
-        cursor = Cursor(payload)
-        cursor.bytes(5)
-        name = cursor.string()
-        want_reply = cursor.boolean()
+        name, want_reply, _ = request
 
         if want_reply and self.is_open and not self._close_queued:
             self._send(MSG_CHANNEL_SUCCESS if granted else MSG_CHANNEL_FAILURE)
@@ -166,7 +171,7 @@ class ChannelLink:
         """
 
         payload = self._message(
-            MSG_CHANNEL_REQUEST, encode_string(name), encode_boolean(answer is not None), *fields
+            MSG_CHANNEL_REQUEST, encode_string(name), b'\1' if answer else b'\0', *fields
         )
 
         if answer:
@@ -213,7 +218,7 @@ class ChannelLink:
             self._handler.open_failed(exc or ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection is closed'))
 
     def _message(self, message_type: int, *fields: bytes) -> bytes:
-        return b''.join((encode_byte(message_type), encode_uint32(self.remote_id), *fields))
+        return b''.join((_HEAD.pack(message_type, self.remote_id), *fields))
 
     def _send(self, message_type: int) -> None:
         self._sender.send_message(self._message(message_type))

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from heapq import heappop, heappush
 from inspect import isawaitable
-from typing import NamedTuple
+from struct import Struct
+from typing import NamedTuple, TypeAlias
 
 from .._flow import ChannelFlow
 from .._packet import PacketReader, PacketWriter
@@ -38,8 +39,14 @@ from .answers import OrderedAnswers
 from .host import ChannelHandler, ChannelHost, PacketSender
 from .link import ChannelLink
 
+_THREE = Struct('>III')    # our number of a channel, the window and the largest packet that we offer
+
 DEFAULT_MAX_CHANNELS = 4096
 DEFAULT_MAX_SESSIONS = 10   # OpenSSH's MaxSessions
+
+
+# Its name, whether a reply is wanted, and its fields.
+_GlobalRequest: TypeAlias = tuple[bytes, bool, Cursor]
 
 
 class _PendingReply(NamedTuple):
@@ -83,7 +90,7 @@ class Mux:
         self._lost: Exception | None = None
         self._is_lost = False
         self._replies: deque[_PendingReply] = deque()
-        self._answers = OrderedAnswers[bool | bytes](
+        self._answers: OrderedAnswers[_GlobalRequest, bool | bytes] = OrderedAnswers(
             host, self._handle_global_request, self._answer_global_request, False
         )
         self.host = host
@@ -114,7 +121,9 @@ class Mux:
         elif MSG_CHANNEL_WINDOW_ADJUST <= message_type <= MSG_CHANNEL_EXTENDED_DATA:
             self._receive_data(message_type, payload)
         elif message_type == MSG_GLOBAL_REQUEST:
-            self._answers.receive(payload)
+            cursor = Cursor(payload)
+            cursor.byte()
+            self._answers.receive((cursor.string(), cursor.boolean(), cursor), len(payload))
         elif message_type in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
             self._receive_global_reply(message_type == MSG_REQUEST_SUCCESS, payload)
         else:
@@ -152,28 +161,18 @@ class Mux:
             raise ChannelOpenError(OPEN_RESOURCE_SHORTAGE, f'More than {self._max_channels} channels')
 
         link = self._add(channel, False)
-        self._send(
-            MSG_CHANNEL_OPEN,
-            encode_string(channel_type),
-            encode_uint32(link.local_id),
-            encode_uint32(channel.window),
-            encode_uint32(channel.max_packet),
-            *fields,
-        )
+        numbers = _THREE.pack(link.local_id, channel.window, channel.max_packet)
+        self._send(MSG_CHANNEL_OPEN, encode_string(channel_type), numbers, *fields)
 
         return link
 
     def _receive_confirmation(self, payload: bytes) -> None:
-        link = self._find_opening(payload)
-        cursor = Cursor(payload)
-        cursor.bytes(5)
+        link, cursor = self._find_opening(payload)
         link.open(cursor.uint32(), cursor.uint32(), cursor.uint32())
         link.opened(cursor)
 
     def _receive_failure(self, payload: bytes) -> None:
-        link = self._find_opening(payload)
-        cursor = Cursor(payload)
-        cursor.bytes(5)
+        link, cursor = self._find_opening(payload)
         code = cursor.uint32()
         reason = cursor.string().decode('utf-8', 'replace')
         # Some servers leave out the language tag.
@@ -241,13 +240,8 @@ class Mux:
     def _accept(self, request: _OpenRequest, channel: ChannelHandler) -> None:
         link = self._add(channel, request.channel_type == b'session')
         link.open(request.remote_id, request.window, request.max_packet)
-        self._send(
-            MSG_CHANNEL_OPEN_CONFIRMATION,
-            encode_uint32(request.remote_id),
-            encode_uint32(link.local_id),
-            encode_uint32(channel.window),
-            encode_uint32(channel.max_packet),
-        )
+        numbers = _THREE.pack(link.local_id, channel.window, channel.max_packet)
+        self._send(MSG_CHANNEL_OPEN_CONFIRMATION, encode_uint32(request.remote_id), numbers)
         link.opened(Cursor(b''))
 
     def _refuse(self, request: _OpenRequest, exc: Exception) -> None:
@@ -303,7 +297,7 @@ class Mux:
 
         return link
 
-    def _find_opening(self, payload: bytes) -> ChannelLink:
+    def _find_opening(self, payload: bytes) -> tuple[ChannelLink, Cursor]:
         cursor = Cursor(payload)
         cursor.byte()
         local_id = cursor.uint32()
@@ -312,7 +306,7 @@ class Mux:
         if not link or link.is_open:
             raise ProtocolError(f'Expected the number of an opening channel in message {payload[0]}, got {local_id}')
 
-        return link
+        return link, cursor
 
     # --- data by the main road ----------------------------------------------------------------------------------------
 
@@ -369,11 +363,8 @@ class Mux:
         else:
             self.host.logger.debug('Dropped a reply to no global request')
 
-    def _handle_global_request(self, payload: bytes) -> bool | bytes | Awaitable[bool | bytes]:
-        cursor = Cursor(payload)
-        cursor.byte()
-        name = cursor.string()
-        want_reply = cursor.boolean()
+    def _handle_global_request(self, request: _GlobalRequest) -> bool | bytes | Awaitable[bool | bytes]:
+        name, want_reply, cursor = request
 
         if name == b'no-more-sessions@openssh.com':
             self._no_more_sessions = True
@@ -381,12 +372,10 @@ class Mux:
 
         return self.host.global_request_received(name, cursor, want_reply)
 
-    def _answer_global_request(self, payload: bytes, answer: bool | bytes) -> None:
-        cursor = Cursor(payload)
-        cursor.byte()
-        cursor.string()
+    def _answer_global_request(self, request: _GlobalRequest, answer: bool | bytes) -> None:
+        _, want_reply, _ = request
 
-        if not cursor.boolean():
+        if not want_reply:
             return
 
         if answer is False:

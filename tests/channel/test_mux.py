@@ -447,9 +447,16 @@ async def test_a_flood_of_requests_behind_an_awaited_answer_ends_the_connection(
 
 async def test_a_malformed_request_behind_an_awaited_answer_ends_the_connection():
     pair = Pair()
-    _, _ = join(pair, theirs=Recorder(answers={b'slow': lambda: later(True)}))
+    # The fields are decoded when it is a request's turn, the rest as it comes.
+    answers = {b'slow': lambda: later(True), b'fields': lambda: Cursor(b'').uint32()}
+    _, _ = join(pair, theirs=Recorder(answers=answers))
     give(pair.server, message(REQUEST, 0, encode_string(b'slow'), encode_boolean(False)))
-    give(pair.server, message(REQUEST, 0, encode_uint32(1 << 31)))
+    give(pair.server, message(REQUEST, 0, encode_string(b'fields'), encode_boolean(False)))
+
+    with pytest.raises(PacketDecodeError):
+        give(pair.server, message(REQUEST, 0, encode_uint32(1 << 31)))
+
+    assert not pair.server.error
     await settle()
 
     assert isinstance(pair.server.error, PacketDecodeError)
