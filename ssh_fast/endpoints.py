@@ -216,17 +216,20 @@ async def listen(
       ValueError: there is no host key
     """
 
-    new_options = await SSHServerConnectionOptions.construct(
-        options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
-    )
-    _require_host_keys(new_options)
+    with _closing_on_failure(sock):
+        new_options = await SSHServerConnectionOptions.construct(
+            options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
+        )
+        _require_host_keys(new_options)
+
     loop = asyncio.get_running_loop()
 
     def make_connection() -> SSHServerConnection:
         return SSHServerConnection(loop, new_options, acceptor, error_handler)
 
+    # Started apart: asyncio, cancelled while it starts one, would leave a server behind that nobody knows.
     if sock is not None:
-        server = await loop.create_server(make_connection, sock=sock, backlog=backlog)
+        server = await loop.create_server(make_connection, sock=sock, backlog=backlog, start_serving=False)
     else:
         server = await loop.create_server(
             make_connection,
@@ -237,7 +240,14 @@ async def listen(
             backlog=backlog,
             reuse_address=reuse_address,
             reuse_port=reuse_port,
+            start_serving=False,
         )
+
+    try:
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise
 
     return SSHAcceptor(server, new_options)
 

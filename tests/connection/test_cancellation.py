@@ -6,6 +6,7 @@ lost.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import ssh_fast
-from tests.security.peer import LOOPBACK, USER, Serving, client_options, serving
+from tests.security.peer import HOST_KEY, LOOPBACK, USER, Server, Serving, client_options, serving
 
 MOMENTS = ('waiting', 'woken')
 MAX_STEPS = 200
@@ -188,6 +189,48 @@ async def dialled(port: int) -> Any:
         sock.close()
         raise
     return sock
+
+
+async def test_listen() -> None:
+    files, tasks = descriptors(), len(asyncio.all_tasks())
+
+    async def operation() -> Any:
+        return await ssh_fast.listen(LOOPBACK, 0, server_host_keys=[HOST_KEY])
+
+    async def check(cancelled: bool, result: Any) -> None:
+        if result is not None:
+            result.close()
+            await result.wait_closed()
+        await until(lambda: descriptors() <= files and len(asyncio.all_tasks()) <= tasks)
+
+    assert await cancel_everywhere(operation, check) >= 2
+
+
+async def test_run_server() -> None:
+    files, tasks = descriptors(), len(asyncio.all_tasks())
+
+    async def operation() -> Any:
+        ours, theirs = socket.socketpair()
+        client = asyncio.ensure_future(_log_in_over(theirs))
+        try:
+            return await ssh_fast.run_server(ours, server_host_keys=[HOST_KEY], server_factory=Server)
+        finally:
+            client.cancel()
+            theirs.close()
+
+    async def check(cancelled: bool, result: Any) -> None:
+        if result is not None:
+            result.close()
+            await result.wait_closed()
+        await until(lambda: descriptors() <= files and len(asyncio.all_tasks()) <= tasks)
+
+    assert await cancel_everywhere(operation, check) >= 2
+
+
+async def _log_in_over(sock: socket.socket) -> None:
+    with contextlib.suppress(ssh_fast.Error, OSError):
+        conn = await ssh_fast.run_client(sock, **client_options())
+        conn.abort()
 
 
 async def test_close_of_a_connection() -> None:
