@@ -31,6 +31,15 @@ cdef int check_length(uint32_t length, int block, bint apart) except -1:
     return 0
 
 
+cdef object call(object part, tuple arguments, str what):
+    """Call a part that was registered; what it raises is the end of the connection."""
+
+    try:
+        return part(*arguments)
+    except Exception as exc:
+        raise ProtocolError(f'Expected a registered {what} to work, got {type(exc).__name__}') from exc
+
+
 cdef bytes take(const unsigned char *data, Py_ssize_t size):
     return PyBytes_FromStringAndSize(<const char *>data, size)
 
@@ -48,7 +57,7 @@ cdef int lay(unsigned char *out, object result, Py_ssize_t size, str what) excep
 
 
 cdef int check_tag(object tag, uint32_t seq, bytes packet, bytes received) except -1:
-    expected = tag(seq, packet)
+    expected = call(tag, (seq, packet), 'MAC')
 
     if not isinstance(expected, bytes) or len(expected) < len(received):
         raise ProtocolError(f'Expected {len(received)} bytes from a registered MAC, got {expected!r:.20}')
@@ -74,7 +83,7 @@ cdef class RegisteredMacThenStreamOpening(OpeningCipher):
         self.conceals_length = self.conceals_tag = True
 
     cdef int open_length(self, uint32_t seq, unsigned char *packet, uint32_t *length) except -1:
-        lay(packet, self.crypt(take(packet, self.block_size)), self.block_size, 'cipher')
+        lay(packet, call(self.crypt, (take(packet, self.block_size),), 'cipher'), self.block_size, 'cipher')
         length[0] = load_u32(packet)
 
         return 0
@@ -87,12 +96,13 @@ cdef class RegisteredMacThenStreamOpening(OpeningCipher):
             return fail_mac(seq)
 
         if size > block:
-            lay(packet + block, self.crypt(take(packet + block, size - block)), size - block, 'cipher')
+            crypted = call(self.crypt, (take(packet + block, size - block),), 'cipher')
+            lay(packet + block, crypted, size - block, 'cipher')
 
         return check_tag(self.tag, seq, take(packet, size), take(packet + size, self.tag_size))
 
     cdef int discard(self, uint32_t seq, unsigned char *packet, uint32_t size) except -1:
-        self.tag(seq, take(packet, size))
+        call(self.tag, (seq, take(packet, size)), 'MAC')
 
         return 0
 
@@ -117,7 +127,9 @@ cdef class RegisteredStreamThenMacOpening(OpeningCipher):
 
         check_tag(self.tag, seq, take(packet, size), take(packet + size, self.tag_size))
 
-        return lay(packet + LENGTH_SIZE, self.crypt(take(packet + LENGTH_SIZE, length)), length, 'cipher')
+        crypted = call(self.crypt, (take(packet + LENGTH_SIZE, length),), 'cipher')
+
+        return lay(packet + LENGTH_SIZE, crypted, length, 'cipher')
 
 
 @cython.final
@@ -167,9 +179,9 @@ cdef class RegisteredMacThenStreamSealing(SealingCipher):
         cdef Py_ssize_t size = LENGTH_SIZE + <Py_ssize_t>length
         cdef bytes plain = take(packet, size)
 
-        lay(packet + size, self.tag(seq, plain), self.tag_size, 'MAC')
+        lay(packet + size, call(self.tag, (seq, plain), 'MAC'), self.tag_size, 'MAC')
 
-        return lay(packet, self.crypt(plain), size, 'cipher')
+        return lay(packet, call(self.crypt, (plain,), 'cipher'), size, 'cipher')
 
 
 @cython.final
@@ -191,9 +203,9 @@ cdef class RegisteredStreamThenMacSealing(SealingCipher):
 
         cdef Py_ssize_t size = LENGTH_SIZE + <Py_ssize_t>length
 
-        lay(packet + LENGTH_SIZE, self.crypt(take(packet + LENGTH_SIZE, length)), length, 'cipher')
+        lay(packet + LENGTH_SIZE, call(self.crypt, (take(packet + LENGTH_SIZE, length),), 'cipher'), length, 'cipher')
 
-        return lay(packet + size, self.tag(seq, take(packet, size)), self.tag_size, 'MAC')
+        return lay(packet + size, call(self.tag, (seq, take(packet, size)), 'MAC'), self.tag_size, 'MAC')
 
 
 @cython.final
@@ -212,6 +224,6 @@ cdef class RegisteredAeadSealing(SealingCipher):
         check_length(length, self.block_size, True)
         store_u32(packet, length)
 
-        sealed = self.seals(seq, take(packet, LENGTH_SIZE), take(packet + LENGTH_SIZE, length))
+        sealed = call(self.seals, (seq, take(packet, LENGTH_SIZE), take(packet + LENGTH_SIZE, length)), 'cipher')
 
         return lay(packet + LENGTH_SIZE, sealed, <Py_ssize_t>length + self.tag_size, 'cipher')

@@ -56,13 +56,15 @@ class SSHAgentChannel(SSHChannel[bytes]):
         return session
 
     def open_failed(self, exc: Exception) -> None:
-        """End: the channel was never opened, and its session is not called."""
+        """End: the channel was never opened. A session that was ready to serve it lets go of what it holds."""
 
-        self._session = None
+        session, self._session = self._session, None
         super().open_failed(exc)
 
         if self._created and not self._created.done():
             self._created.set_exception(exc)
+        elif session:
+            self._call(session.connection_lost, exc)
 
     def _opened(self, cursor: Cursor) -> None:
         cursor.check_end()

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <openssl/evp.h>
+#include <openssl/provider.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,11 @@ EVP_CIPHER *EVP_CIPHER_fetch(OSSL_LIB_CTX *library, const char *name, const char
 EVP_MAC *EVP_MAC_fetch(OSSL_LIB_CTX *library, const char *name, const char *properties)
 {
     return lacks(name) ? NULL : REAL(EVP_MAC_fetch)(library, name, properties);
+}
+
+OSSL_PROVIDER *OSSL_PROVIDER_load(OSSL_LIB_CTX *library, const char *name)
+{
+    return lacks(name) ? NULL : REAL(OSSL_PROVIDER_load)(library, name);
 }
 
 EVP_CIPHER_CTX *EVP_CIPHER_CTX_new(void)

@@ -671,3 +671,33 @@ def test_what_libcrypto_lacks_is_not_offered(
     offered = run_with(failing_libcrypto, script, [], FAILING_LIBCRYPTO_LACKS=lacking)
 
     assert offered == f'{sorted(ciphers)}|{sorted(macs)}'
+
+
+@pytest.mark.parametrize(
+    ('lacking', 'absent'),
+    [
+        ('legacy', {b'blowfish-cbc', b'cast128-cbc', b'seed-cbc@ssh.com', *ARCFOUR_KEYS}),
+        ('RC4', {*ARCFOUR_KEYS}),
+        ('DES-EDE3-CBC', {b'3des-cbc'}),
+    ],
+)
+def test_what_the_legacy_provider_lacks_is_not_known(failing_libcrypto: Path, lacking: str, absent: set[bytes]) -> None:
+    script = 'from ssh_fast._cipher import *; print(sorted(legacy_cipher_suites()))'
+    known = run_with(failing_libcrypto, script, [], FAILING_LIBCRYPTO_LACKS=lacking)
+
+    assert known == f'{sorted((CBC_KEYS | ARCFOUR_KEYS).keys() - absent)}'
+
+
+def test_the_legacy_provider_stays_ours(failing_libcrypto: Path) -> None:
+    """Nobody else in the process gets it, nor loses the default one."""
+
+    script = """
+import ctypes, hashlib
+from ssh_fast._cipher import legacy_cipher_suites
+assert b'arcfour' in legacy_cipher_suites()
+libcrypto = ctypes.CDLL(None)
+libcrypto.EVP_CIPHER_fetch.restype = ctypes.c_void_p
+print(*(bool(libcrypto.EVP_CIPHER_fetch(None, name, None)) for name in (b'RC4', b'AES-128-CBC')))
+"""
+
+    assert run_with(failing_libcrypto, script, []) == 'False True'

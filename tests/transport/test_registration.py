@@ -321,7 +321,7 @@ async def test_a_part_that_does_wrong_ends_the_connection(wrong: str) -> None:
     try:
         options = {'encryption_algs': ['wrong@example.com'], 'mac_algs': ['wrong-mac@example.com']}
 
-        with pytest.raises((ssh_fast.DisconnectError, OSError, RuntimeError)):
+        with pytest.raises((ssh_fast.DisconnectError, OSError)):
             await echo(options, options)
     finally:
         ssh_fast.unregister_alg('wrong@example.com')
