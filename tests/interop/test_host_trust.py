@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pwd
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -284,6 +285,22 @@ async def test_the_name_a_client_claims_is_not_believed(key_ring: KeyRing, vouch
         async with ssh_fast.connect(**target.connect_options(**options, client_username=USER)):
             pass
     assert HostBased.asked[-1][1] in ('localhost', LOOPBACK)
+
+
+@pytest.mark.parametrize('lookup', [True, False])
+async def test_names_of_clients_are_looked_up_if_asked(lookup: bool, key_ring: KeyRing, tmp_path: Path) -> None:
+    if socket.getnameinfo((LOOPBACK, 0), 0)[0] != 'localhost':
+        pytest.skip('the loopback address has another name than localhost here')
+    lines = f'from="localhost" {key_ring.public("user", "ed25519").read_text()}'
+    settings = {'authorized_client_keys': ssh_fast.import_authorized_keys(lines), 'rdns_lookup': lookup}
+    async with our_server(key_ring, tmp_path / 'server', **settings) as target:
+        connecting = ssh_fast.connect(**target.connect_options())
+        if lookup:
+            async with connecting:
+                pass
+        else:
+            with pytest.raises(ssh_fast.PermissionDenied):
+                await connecting
 
 
 async def test_hosts_do_not_vouch_unless_asked(key_ring: KeyRing, vouching: Any, tmp_path: Path) -> None:

@@ -124,6 +124,42 @@ def test_every_host_key_algorithm(algorithm: bytes) -> None:
     assert pipe.client.host.host_keys == [(host_key(kind).public_data, algorithm)]
 
 
+@pytest.mark.parametrize('kind', [b'ssh-ed25519', b'ecdsa-sha2-nistp256', b'ssh-rsa'])
+def test_host_certificates(kind: bytes) -> None:
+    """Each algorithm of a certificate, and again in a rekey; the signature is the key's own."""
+    authority = generate_private_key('ssh-ed25519')
+    plain = host_key(kind)
+    pair = plain.with_certificate(authority.generate_host_certificate(plain.key, 'host', principals='x'))
+    names = [name for name in pair.host_key_algorithms if name in available_algorithms('host_key')]
+    assert names and not set(names) & set(plain.sig_algorithms)
+    for algorithm in names:
+        pipe = keyed(client={'host_key_algs': (algorithm,)}, server={'host_keys': [pair, plain]}).login()
+        pipe.server.transport.rekey()
+        pipe.pump().check()
+        assert pipe.client.host.host_keys == [(pair.public_data, algorithm)] and pipe.client.transport.rekeys == 1
+
+
+def test_a_certificate_is_shown_only_under_its_name() -> None:
+    authority = generate_private_key('ssh-ed25519')
+    plain = host_key()
+    cert = authority.generate_host_certificate(plain.key, 'host', principals='x')
+
+    class Liar(SSHLocalKeyPair):
+        def __init__(self, shown: bytes, named: bytes) -> None:
+            super().__init__(plain.key)
+            self.public_data, self.host_key_algorithms = shown, (named,)
+
+    for shown, named in (
+        (cert.public_data, b'ssh-ed25519'), (plain.public_data, b'ssh-ed25519-cert-v01@openssh.com'),
+        (cert.public_data, b'rsa-sha2-512-cert-v01@openssh.com'), (cert.public_data[:-1], cert.algorithm),
+    ):
+        pipe = make_pipe(server={'host_keys': [Liar(shown, named)]}, **FAST).start()
+        if named == b'rsa-sha2-512-cert-v01@openssh.com':
+            assert isinstance(pipe.server.error, ValueError), 'the key cannot sign so'
+        else:
+            assert isinstance(pipe.client.error, KeyExchangeFailed)
+
+
 def test_server_offers_what_its_keys_can_sign() -> None:
     with pytest.raises(ValueError, match='host_keys'):
         make_pipe(server={'host_keys': []})
