@@ -26,6 +26,7 @@ DEFAULT_MAX_WINDOW = 16 << 20
 DEFAULT_MAX_PACKET = 32 << 10
 
 _MAX_PACKET = 255 << 10    # packets have at most 256 KiB, and data has a head in them
+_STATELESS = frozenset({'utf-8', 'ascii', 'iso8859-1', 'iso8859-15', 'cp1252'})
 _SMALL = 4096   # bytes: what waits in pieces shorter than this is joined
 
 
@@ -164,13 +165,16 @@ class SSHChannel(Generic[AnyStr]):
           LookupError: the encoding, or the way to handle errors, is not known
         """
 
+        # Most encodings make of a text the same bytes wherever it stands; others begin with a mark, or shift.
+        self._stateful = encoding is not None and codecs.lookup(encoding).name not in _STATELESS
+
         if encoding is not None:
-            codecs.lookup(encoding)
             codecs.lookup_error(errors)
 
         self._encoding = encoding
         self._errors = errors
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
+        self._encoders: dict[int | None, codecs.IncrementalEncoder] = {}
 
     def get_recv_window(self) -> int:
         """Return the receive window, in bytes, that the channel began with."""
@@ -230,7 +234,7 @@ class SSHChannel(Generic[AnyStr]):
             if not isinstance(data, str):
                 raise TypeError(f'data must be str with encoding {self._encoding}, not {type(data).__name__}')
 
-            encoded = data.encode(self._encoding, self._errors)
+            encoded = self._encode(data, datatype) if self._stateful else data.encode(self._encoding, self._errors)
 
         if datatype is not None and datatype not in self._write_datatypes:
             raise OSError(errno.EINVAL, f'datatype {datatype} cannot be written to this channel')
@@ -524,6 +528,17 @@ class SSHChannel(Generic[AnyStr]):
             self._fail(ProtocolError(f'Expected {self._encoding} text on channel {self._open_link().local_id}: {exc}'))
 
             return ''
+
+    def _encode(self, data: str, datatype: int | None) -> bytes:
+        """Encode data in an encoding that depends on what was written before."""
+
+        encoder = self._encoders.get(datatype)
+
+        if not encoder:
+            encoder = codecs.getincrementalencoder(cast(str, self._encoding))(self._errors)
+            self._encoders[datatype] = encoder
+
+        return encoder.encode(data)
 
     def _finish(self) -> None:
         if self._closed.is_set():

@@ -4,6 +4,8 @@ import asyncio
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ssh_fast.errors import BreakReceived, ConnectionLost, ProtocolError, SignalReceived, TerminalSizeChanged
 from ssh_fast.process.streams import SSHClientStreamSession, SSHServerStreamSession
@@ -367,3 +369,228 @@ async def test_without_a_handler_everything_is_refused():
     session = SSHServerStreamSession(None)
 
     assert not session.shell_requested() and not session.exec_requested('x') and not session.subsystem_requested('x')
+
+
+# --- text in any encoding
+
+TEXT = 'Grüße, мир, 世界, 🎉\n'
+
+
+@pytest.mark.parametrize('cut', [0, 1, 3])
+@pytest.mark.parametrize(
+    'encoding', ['utf-8', 'utf-16', 'utf-16-be', 'utf-32', 'utf-8-sig', 'utf-7', 'gb18030', 'iso2022_jp_ext', 'latin-1']
+)
+async def test_text_in_any_encoding_although_characters_are_cut(encoding, cut):
+    text = TEXT.encode(encoding, 'ignore').decode(encoding)
+    _, session, server = await open_streams(encoding=encoding, pair=Pair(cut=cut))
+
+    for _ in range(3):
+        server.stdout.write(text)
+        server.stderr.write(text[:4])
+        await settle(5)
+
+    server.stdout.writelines(['a', 'b', 'c\n'])
+    server.stdout.write_eof()
+
+    assert [line async for line in session.stdout] == [text] * 3 + ['abc\n']
+    assert await session.stderr.read() == text[:4] * 3
+
+
+@pytest.mark.parametrize(
+    ('errors', 'expected'), [('replace', 'a\ufffdb'), ('ignore', 'ab'), ('surrogateescape', 'a\udcffb')]
+)
+async def test_how_errors_are_handled_is_the_channels_choice(errors, expected):
+    _, session, server = await open_streams(encoding='utf-8')
+    session.stdout.channel.set_encoding('utf-8', errors)
+    server.stdout.channel.flow.send(b'a\xffb')
+    server.stdout.write_eof()
+
+    assert await session.stdout.read() == expected
+
+
+@pytest.mark.parametrize('ending', [b'\xff', b'\xe4\xb8'], ids=['wrong', 'cut short'])
+async def test_what_is_no_text_ends_its_channel_only(ending):
+    pair, session, server = await open_streams(encoding='utf-8')
+    _, other, other_server = await open_streams(encoding='utf-8', pair=pair)
+    server.stdout.write('good\n')
+    await settle()
+    server.stdout.channel.flow.send(ending)
+    server.stdout.write_eof()
+    await settle()
+
+    assert await session.stdout.readline() == 'good\n'
+
+    with pytest.raises(ProtocolError, match='Expected utf-8 text on channel 0'):
+        await session.stdout.readline()
+
+    with pytest.raises(ProtocolError):
+        await session.stdout.read()
+
+    assert session.stdin.is_closing()
+    await session.stdin.wait_closed()
+    other_server.stdout.write('still here\n')
+    assert await other.stdout.readline() == 'still here\n'
+    assert not pair.client.error and not pair.server.error
+
+
+async def test_text_that_the_encoding_does_not_have_is_refused_by_write():
+    _, session, server = await open_streams(encoding='ascii')
+
+    with pytest.raises(UnicodeEncodeError):
+        session.stdin.write('ü')
+
+    with pytest.raises(TypeError, match='str'):
+        session.stdin.write(b'bytes')
+
+    session.stdin.write('fine\n')
+    assert await server.stdin.readline() == 'fine\n'
+
+
+async def test_separators_are_of_the_streams_kind():
+    _, session, server = await open_streams(encoding='utf-8')
+    server.stdout.write('eins;zwei--drei')
+
+    assert await session.stdout.readuntil(';') == 'eins;'
+    assert await session.stdout.readuntil(['==', '--']) == 'zwei--'
+    assert await session.stdout.readuntil(re.compile('[e-i]+'), 0) == 'drei'
+
+    for separator in (b';', [b';'], ['ok', b';'], re.compile(b';')):
+        with pytest.raises(TypeError, match='str'):
+            await session.stdout.readuntil(separator)
+
+    with pytest.raises(ValueError, match='max_separator_len'):
+        await session.stdout.readuntil(re.compile(';'), -1)
+
+
+# --- reading against a model
+
+READS = st.lists(
+    st.one_of(
+        st.tuples(st.just('read'), st.integers(1, 40)),
+        st.tuples(st.just('readexactly'), st.integers(0, 40)),
+        st.tuples(st.just('readline'), st.none()),
+        st.tuples(st.just('readuntil'), st.sampled_from([b'b', b'ab', [b'ba', b'a\n'], re.compile(b'a+b')])),
+    ),
+    max_size=30,
+)
+
+
+def find_end(data, separator):
+    """Where what a model of `readuntil` returns ends, None if the separator is not there."""
+
+    if not isinstance(separator, re.Pattern):
+        several = [separator] if isinstance(separator, bytes) else separator
+        separator = re.compile(b'|'.join(map(re.escape, several)))
+
+    match = separator.search(data)
+
+    return match.end() if match else None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.text('ab\n', max_size=200).map(str.encode), reads=READS, cut=st.integers(0, 9), window=st.integers(250, 999)
+)
+def test_reads_return_what_a_model_says(data, reads, cut, window):
+    async def check():
+        left = data
+        _, session, server = await open_streams(window=window, pair=Pair(cut=cut))
+        stdout = session.stdout
+        server.stdout.write(data)
+        server.stdout.write_eof()
+        await settle()
+
+        for method, argument in reads:
+            assert not left or not stdout.at_eof()
+
+            if method == 'read':
+                size = min(argument, len(left))
+                assert await stdout.read(argument) == left[:size]
+            elif method == 'readline':
+                size = left.find(b'\n') + 1 or len(left)
+                assert await stdout.readline() == left[:size]
+            else:
+                size = argument if method == 'readexactly' else find_end(left, argument)
+
+                if size is None or size > len(left):
+                    size = len(left)
+
+                    with pytest.raises(asyncio.IncompleteReadError) as excinfo:
+                        await getattr(stdout, method)(argument)
+
+                    assert excinfo.value.partial == left
+                else:
+                    assert await getattr(stdout, method)(argument) == left[:size]
+
+            left = left[size:]
+
+        assert await stdout.read() == left
+        assert stdout.at_eof() and await stdout.read(1) == b''
+
+    asyncio.run(check())
+
+
+# --- writing
+
+async def test_writing_until_the_peers_window_is_full_and_drain():
+    _, session, server = await open_streams(window=10_000)
+    session.stdin.channel.set_write_buffer_limits(high=5000, low=1000)
+    written = 0
+
+    while not session._writing_paused:
+        session.stdin.writelines([b'x' * 500, b'y' * 500])
+        written += 1000
+        await settle(3)
+
+    # What its reader holds, what waits in its channel, and what waits here: nothing else can.
+    assert written <= 10_000 + 10_000 + 5000 + 1000
+    drained = asyncio.ensure_future(session.stdin.drain())
+    await settle()
+    assert not drained.done()
+    assert len(await server.stdin.readexactly(written)) == written
+    await drained
+    assert session.stdin.channel.get_write_buffer_size() == 0
+
+
+async def test_the_end_of_a_writer():
+    _, session, server = await open_streams()
+    assert session.stdin.can_write_eof() and not session.stdin.is_closing()
+    session.stdin.write_eof()
+    session.stdin.write_eof()
+
+    with pytest.raises(BrokenPipeError):
+        session.stdin.write(b'late')
+
+    assert await server.stdin.read() == b'' and server.stdin.at_eof()
+    # The other direction is open.
+    server.stdout.write(b'answer')
+    assert await session.stdout.read(6) == b'answer'
+
+    session.stdin.close()
+    assert session.stdin.is_closing()
+    await session.stdin.wait_closed()
+    await server.stdout.wait_closed()
+    assert server.stdout.is_closing() and await server.stdin.read() == b''
+
+
+async def test_a_typed_end_of_file_ends_one_read_and_nothing_else():
+    _, session, server = await open_streams(encoding='utf-8')
+    stdin = server.stdin
+    session.stdin.write('one')
+    await settle()
+    server.soft_eof_received()
+    session.stdin.write('two\n')
+    await settle()
+
+    assert await stdin.readline() == 'one'
+    assert not stdin.at_eof()
+    assert await stdin.readline() == 'two\n'
+
+    server.soft_eof_received()
+    assert await stdin.readline() == '' and not stdin.at_eof()
+    server.soft_eof_received()
+
+    with pytest.raises(asyncio.IncompleteReadError) as excinfo:
+        await stdin.readexactly(3)
+
+    assert excinfo.value.partial == '' and not stdin.at_eof()
