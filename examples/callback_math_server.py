@@ -11,6 +11,8 @@ import contextlib
 
 import ssh_fast
 
+LONGEST_LINE = 1000    # characters: what is kept must have a bound
+
 
 class Session(ssh_fast.SSHServerSession[str]):
     """Adds up what it receives; data may come in any pieces, so what is not a whole line yet is kept."""
@@ -33,6 +35,10 @@ class Session(ssh_fast.SSHServerSession[str]):
 
         for line in lines:
             self._take(line.strip())
+
+        if len(self._line) > LONGEST_LINE:
+            self._channel.write_stderr('A line is too long\n')
+            self._channel.exit(1)
 
     def eof_received(self) -> bool:
         self._take(self._line.strip())

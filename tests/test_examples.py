@@ -461,6 +461,8 @@ def test_callback_math_server(keys: list[object], target_of: Callable[[int], Tar
         result = peers.ssh(target, options=['RequestTTY=no'], stdin=b'1\nx\n2.5\n\n-1').run()
         assert (result.stdout, result.stderr) == (b'Numbers, one a line:\nTotal: 2.5\n', "'x' is not a number\n")
         assert peers.ssh(target, 'command').run(check=False).status == 255
+        endless = peers.ssh(target, options=['RequestTTY=no'], stdin=b'1' * 100_000).run(check=False)
+        assert (endless.status, endless.stderr) == (1, 'A line is too long\n')
         assert peers.ssh(target, options=['RequestTTY=force', 'EscapeChar=~'], stdin=b'4\r~B').run().status == 0
 
 
