@@ -76,11 +76,11 @@ def client_options(config: ClientConfig, methods: Collection[bytes]) -> dict[str
         ]
         found['identities_only'] = Configured(named, config.lines['identitiesonly'])
 
-    user_hosts = [text for text in config.values.get('userknownhostsfile', ()) if text != 'none']
-
-    if user_hosts:
-        path = _path(config, 'userknownhostsfile', user_hosts[0])
-        found['user_hosts_file'] = Configured(path, config.lines['userknownhostsfile'])
+    if 'known_hosts' in found:
+        # New hosts are written there, whether or not it is there already.
+        names = [text for text in config.values.get('userknownhostsfile', _USER_HOSTS) if text != 'none']
+        path = _path(config, 'userknownhostsfile', names[0]) if names else ''
+        found['user_hosts_file'] = Configured(path, found['known_hosts'].line)
 
     preferred = found.get('preferred_auth')
 

@@ -114,12 +114,15 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         return hosts
 
     @property
-    def user_known_hosts(self) -> Path | None:
-        """The first file of the configuration's UserKnownHostsFile, there or not; None if `known_hosts` was given."""
+    def user_known_hosts(self) -> str | None:
+        """The first file of the configuration's UserKnownHostsFile, there or not, or an empty text if that is `none`.
 
-        path = None if 'known_hosts' in self._given else _value(self._configured, 'user_hosts_file')
+        None if `known_hosts` was given, or the configuration has nothing about it.
+        """
 
-        return None if path is None else Path(path)
+        path: str | None = None if 'known_hosts' in self._given else _value(self._configured, 'user_hosts_file')
+
+        return path
 
     @property
     def forwards(self) -> tuple[Forward, ...]:
@@ -151,7 +154,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         def checked(name: str) -> Any:
             return self._options[name].check(name, given[name]) if name in given else None
 
-        user = load.local_user('username')
+        user = load.local_user_if_any()
         config = ClientConfig(files, checked('host') or '', checked('username'), checked('port'), user)
         configured = client_options(config, DEFAULT_METHODS)
         canonicalizes = given.get('canonicalize_hostname', _value(configured, 'canonicalize_hostname'))
@@ -183,7 +186,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
             values['username'] = load.local_user('username')
 
         if touched('client_username') and 'client_username' not in given:
-            values['client_username'] = load.local_user('client_username')
+            values['client_username'] = load.local_user_if_any()
 
         if touched('known_hosts') and 'known_hosts' not in given:
             values['known_hosts'] = trust.default_known_hosts()

@@ -40,6 +40,15 @@ def local_user(name: str) -> str:
         raise ValueError(f'{name}: the local user has no name, so it must be given: {exc}') from None
 
 
+def local_user_if_any() -> str:
+    """Return the name of the local user, or an empty text: containers run as users that have none."""
+
+    try:
+        return local_user('username')
+    except ValueError:
+        return ''
+
+
 def client_keys(given: Mapping[str, Any], configured: bool) -> tuple[SSHKeyPair, ...]:
     """Load the keys of a client: those given, those that a configuration names, or the user's; then those of tokens."""
 

@@ -121,10 +121,11 @@ def known_hosts_file(options: Any) -> Path:
       ValueError: known_hosts names no file
     """
 
-    if options.user_known_hosts:
-        configured: Path = options.user_known_hosts
+    if options.user_known_hosts == '':
+        raise ValueError('UserKnownHostsFile is none: there is no file to which the keys of hosts can be written')
 
-        return configured
+    if options.user_known_hosts:
+        return Path(options.user_known_hosts)
 
     if not options.is_set('known_hosts'):
         return Path(_KNOWN_HOSTS_FILES[0]).expanduser()

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import ssh_fast
 from ssh_fast import SSHClientConnectionOptions, SSHServerConnectionOptions
-from ssh_fast.connection import config_match
+from ssh_fast.connection import config_client, config_match, options_load
 from ssh_fast.connection.config_server import Client, ServerConfig, server_files
 from ssh_fast.connection.config_values import Forward
 from ssh_fast.errors import ConfigParseError
 from ssh_fast.keys.key import generate_private_key
+from tests.connection.test_config_oracle import CONFIGS
+from tests.connection.test_config_server_oracle import CONFIGS as SERVER_CONFIGS
 from tests.security.peer import HOST_KEY, LOOPBACK, PASSWORD, USER, Server, client_options, serving
 
 
@@ -115,7 +117,7 @@ def test_every_kind_of_value(config: Any, home: Path, monkeypatch: pytest.Monkey
     assert options.strict_host_key_checking == 'accept-new'
     assert home / 'hosts' in options.known_hosts
     assert home / 'missing' not in options.known_hosts
-    assert options.user_known_hosts == home / 'hosts'
+    assert options.user_known_hosts == str(home / 'hosts')
     assert options.is_set('port') and not options.is_set('window')
 
 
@@ -309,6 +311,19 @@ def test_a_command_that_hangs(monkeypatch: pytest.MonkeyPatch, config: Any) -> N
         client()
 
 
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
+    def nobody() -> str:
+        raise KeyError('getpwuid(): uid not found: 12345')
+
+    monkeypatch.setattr(options_load.getpass, 'getuser', nobody)
+    config('Match user bob\n Port 1\n')
+    assert client(username='bob').port == 1
+    config('User carol\n')
+    assert client().username == 'carol'
+    with pytest.raises(ValueError, match='^username: the local user has no name'):
+        client(config=None)
+
+
 # --- what is logged, what is refused
 
 
@@ -404,6 +419,11 @@ TEXTS = st.lists(FRAGMENTS | st.text(max_size=8), max_size=30).map(''.join)
 def test_hostile_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'hostile'
     path.write_bytes(text.encode('utf-8', 'surrogateescape' if '\udcff' in text else 'replace'))
+    resolve_all(path)
+
+
+def resolve_all(path: Path) -> None:
+    """Read a file as every side does: what it raises names the file and the line, or a file that a line names."""
     for resolve in (
         lambda: SSHClientConnectionOptions(config=path, host='foo', client_keys=None),
         lambda: SSHServerConnectionOptions(config=path),
@@ -415,8 +435,24 @@ def test_hostile_files(tmp_path: Path, text: str) -> None:
             assert str(exc).startswith(f'{path} line ')
             assert str(exc).isprintable()
         except OSError as exc:
-            # A file that a line names.
             assert exc.filename
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([*CONFIGS, *SERVER_CONFIGS]),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4),
+)
+def test_mutated_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, changes: list[tuple[int, int, bytes]]
+) -> None:
+    monkeypatch.setattr(config_client, 'command_succeeds', lambda command, shell: True)
+    data = text.encode()
+    for at, size, inserted in changes:
+        data = data[:at] + inserted + data[at + size :]
+    path = tmp_path / 'mutated'
+    path.write_bytes(data)
+    resolve_all(path)
 
 
 @pytest.mark.parametrize(
@@ -520,6 +556,23 @@ async def test_canonical_names_without_a_file(resolver: Resolver) -> None:
 
 
 # --- live connections
+
+
+async def test_without_a_users_file_no_new_host_is_written_down(config: Any, home: Path) -> None:
+    (home / 'system').write_text('')
+    async with serving() as server:
+        config(
+            'StrictHostKeyChecking accept-new\nUserKnownHostsFile none\nGlobalKnownHostsFile ~/system\n'
+            f'Port {server.port}\nUser {USER}\n'
+        )
+        with pytest.raises(ValueError, match='UserKnownHostsFile is none'):
+            await ssh_fast.connect(LOOPBACK, password=PASSWORD)
+        assert (home / 'system').read_text() == ''
+        config(f'StrictHostKeyChecking accept-new\nGlobalKnownHostsFile ~/system\nPort {server.port}\nUser {USER}\n')
+        async with ssh_fast.connect(LOOPBACK, password=PASSWORD):
+            pass
+        assert (home / 'system').read_text() == ''
+        assert str(server.port) in (home / '.ssh/known_hosts').read_text()
 
 
 async def test_an_alias_leads_to_a_server(config: Any, home: Path) -> None:
