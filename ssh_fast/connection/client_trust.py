@@ -102,11 +102,15 @@ class ClientTrust:
 
         principals = self._options.authorized_principals
 
+        if principals is None:
+            return {} if username in cert.principals else None
+
         if callable(principals):
             principals = principals(username)
 
-        if principals is None:
-            return {} if username in cert.principals else None
+            # No file for this user: nobody is named, as with OpenSSH.
+            if principals is None:
+                return None
 
         if not isinstance(principals, SSHAuthorizedPrincipals):
             raise TypeError(

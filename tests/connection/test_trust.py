@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 import ssh_fast
+from ssh_fast.connection.client_trust import ClientTrust
 from ssh_fast.connection.host_keys import HostKeyPolicy, order_algorithms
 from ssh_fast.keys.certificate import DEFAULT_CA_SIGNATURES
 from ssh_fast.keys.certificate_names import is_certificate_algorithm
 from ssh_fast.keys.revocation import load_revoked_keys
+from ssh_fast.logging import ContextLogger
 from ssh_fast.transport.algorithms import available_algorithms
 
 KEY, OTHER, CA = (ssh_fast.generate_private_key('ssh-ed25519') for _ in range(3))
@@ -180,3 +182,84 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
             make(**{option: str(tmp_path / 'missing')})
     with pytest.raises(ssh_fast.KeyImportError, match=re.escape(str(path))):
         server(server_host_keys=[KEY], server_host_certs=[str(path)])
+
+
+# --- the hosts of clients
+
+
+class HostJudge(ssh_fast.SSHServer):
+    def __init__(self, key: Any = False, authority: Any = False) -> None:
+        self.key, self.authority = key, authority
+
+    def host_based_auth_supported(self) -> bool:
+        return True
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: ssh_fast.SSHKey) -> Any:
+        assert (host, addr, port) == (HOST, ADDR, 4000)
+        return self.key
+
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: ssh_fast.SSHKey) -> Any:
+        assert (host, addr, port) == (HOST, ADDR, 4000) and key.public_data == CA.public_data
+        return self.authority
+
+
+@pytest.mark.parametrize('known, shown, owner, revoked, trusted', [
+    (line(KEY), None, HostJudge(), None, True),
+    (line(KEY, hosts='other'), None, HostJudge(), None, False),
+    (None, None, HostJudge(), None, False),
+    (None, None, HostJudge(True), None, True),
+    (None, None, HostJudge('yes'), None, False),
+    (line(KEY) + line(KEY, '@revoked', '*'), None, HostJudge(True, True), None, False),
+    (line(KEY), None, HostJudge(True, True), KEY, False),
+    (AUTHORITY, {}, HostJudge(), None, True),
+    (AUTHORITY, None, HostJudge(False, True), None, False),
+    (None, {}, HostJudge(True), None, False),
+    (None, {}, HostJudge(authority=True), None, True),
+    (None, {}, HostJudge(authority=1), None, False),
+    (line(KEY), {}, HostJudge(True), None, False),
+    (AUTHORITY, {'principals': ['other']}, HostJudge(True, True), None, False),
+    (AUTHORITY, {'principals': []}, HostJudge(True, True), None, False),
+    (AUTHORITY, {'valid_after': 5, 'valid_before': 6}, HostJudge(True, True), None, False),
+    (AUTHORITY + line(CA, '@revoked', '*'), {}, HostJudge(True, True), None, False),
+    (AUTHORITY + line(KEY, '@revoked', '*'), {}, HostJudge(True, True), None, False),
+    (AUTHORITY, {}, HostJudge(True, True), CA, False),
+])  # fmt: skip
+def test_hosts_that_vouch(known: str | None, shown: Any, owner: HostJudge, revoked: Any, trusted: bool) -> None:
+    options = server(
+        known_client_hosts=None if known is None else known.encode(),
+        revoked_keys=None if revoked is None else revoked.export_public_key(),
+    )
+    credential: Any = KEY.convert_to_public()
+    if shown is not None:
+        credential = ssh_fast.import_certificate(
+            CA.generate_host_certificate(KEY, 'h', **{'principals': [HOST], **shown}).export_certificate()
+        )
+    judge = ClientTrust(owner, options, ContextLogger('test'))
+    assert judge.trusts_host(credential, HOST, ADDR, 4000) is trusted
+
+
+def test_a_users_certificate_is_no_hosts_and_the_other_way_round() -> None:
+    judge = ClientTrust(HostJudge(True, True), server(trusted_user_ca_keys=[CA]), ContextLogger('test'))
+    user = CA.generate_user_certificate(KEY, 'u', principals=[HOST])
+    host = CA.generate_host_certificate(KEY, 'h', principals=[HOST])
+    assert not judge.trusts_host(user, HOST, ADDR, 4000) and judge.trusts_host(host, HOST, ADDR, 4000)
+    assert judge.judge_certificate(HOST, user, None, '', ADDR) is not None
+    assert judge.judge_certificate(HOST, host, None, '', ADDR) is None
+
+
+def test_a_callable_of_principals_is_asked_by_name() -> None:
+    asked: list[str] = []
+
+    def principals(username: str) -> Any:
+        asked.append(username)
+        return {'deploy': ssh_fast.SSHAuthorizedPrincipals('alice'), 'wrong': 'alice'}.get(username)
+
+    options = server(trusted_user_ca_keys=[CA], authorized_principals=principals)
+    judge = ClientTrust(ssh_fast.SSHServer(), options, ContextLogger('test'))
+    user = CA.generate_user_certificate(KEY, 'u', principals=['alice'])
+    assert judge.judge_certificate('deploy', user, None, '', ADDR) is not None
+    assert judge.judge_certificate('alice', user, None, '', ADDR) is None, 'no file for her: nobody is named'
+    assert judge.judge_certificate('bob', user, None, '', ADDR) is None
+    assert asked == ['deploy', 'alice', 'bob']
+    with pytest.raises(TypeError, match='authorized_principals'):
+        judge.judge_certificate('wrong', user, None, '', ADDR)
