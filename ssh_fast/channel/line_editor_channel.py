@@ -10,7 +10,7 @@ from typing import Any
 
 from ..constants import EXTENDED_DATA_STDERR
 from .line_editor import KeyHandler, LineEditor
-from .session import Granted, SSHServerSession
+from .session import Granted, SSHServerSession, Told
 
 
 class SSHLineEditorChannel:
@@ -204,17 +204,17 @@ class SSHLineEditorChannel:
     def break_typed(self) -> None:
         """Tell the session of Ctrl-C, a break of no length."""
 
-        self._orig_session.break_received(0)
+        self._orig_chan.call_session(self._orig_session.break_received, 0)
 
     def soft_eof_typed(self) -> None:
         """Tell the session of Ctrl-D on an empty line."""
 
-        self._orig_session.soft_eof_received()
+        self._orig_chan.call_session(self._orig_session.soft_eof_received)
 
     def signal_typed(self, signal: str) -> None:
         """Deliver a signal that a key stands for."""
 
-        self._orig_session.signal_received(signal)
+        self._orig_chan.call_session(self._orig_session.signal_received, signal)
 
     # --- the client's readiness to take output
 
@@ -311,11 +311,12 @@ class _EditedSession(SSHServerSession[str]):
 
         return False
 
-    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> Told:
         """Wrap the line at the new width, and tell the session."""
 
         self._editor.resize(width)
-        self._orig_session.terminal_size_changed(width, height, pixwidth, pixheight)
+
+        return self._orig_session.terminal_size_changed(width, height, pixwidth, pixheight)
 
     def shell_requested(self) -> Granted:
         """Ask the session."""
@@ -337,12 +338,12 @@ class _EditedSession(SSHServerSession[str]):
 
         return self._orig_session.break_received(msec)
 
-    def signal_received(self, signal: str) -> None:
+    def signal_received(self, signal: str) -> Told:
         """Tell the session."""
 
-        self._orig_session.signal_received(signal)
+        return self._orig_session.signal_received(signal)
 
-    def soft_eof_received(self) -> None:
+    def soft_eof_received(self) -> Told:
         """Tell the session."""
 
-        self._orig_session.soft_eof_received()
+        return self._orig_session.soft_eof_received()

@@ -195,10 +195,13 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         if self._edited and self._edited.has_editor:
             self.resume_reading()
 
-    def call_session(self, callback: Callable[[], None]) -> None:
+    def call_session(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call the session for the line editor; an exception ends this channel, not the connection."""
 
-        self._call(callback)
+        told = self._tell(callback, *args)
+
+        if isawaitable(told):
+            self._mux.host.create_task(_wait(told))
 
     def request_received(self, name: bytes, cursor: Cursor) -> Granted:
         """Answer a request of the client.
@@ -291,7 +294,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         return granted
 
-    def _receive_window_change(self, cursor: Cursor) -> bool:
+    def _receive_window_change(self, cursor: Cursor) -> Granted:
         size = (cursor.uint32(), cursor.uint32(), cursor.uint32(), cursor.uint32())
         cursor.check_end()
 
@@ -300,10 +303,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         self._term_size = size
 
-        if self._session:
-            self._call(self._server_session.terminal_size_changed, *size)
-
-        return True
+        return self._tell(self._server_session.terminal_size_changed, *size)
 
     def _receive_shell(self, cursor: Cursor) -> Granted:
         cursor.check_end()
@@ -392,14 +392,11 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
         return self._ask(method, *args)
 
-    def _receive_signal(self, cursor: Cursor) -> bool:
+    def _receive_signal(self, cursor: Cursor) -> Granted:
         signal = printable(cursor.text())
         cursor.check_end()
 
-        if self._session and self._started:
-            self._call(self._server_session.signal_received, signal)
-
-        return self._started
+        return self._tell(self._server_session.signal_received, signal) if self._started else False
 
     def _receive_break(self, cursor: Cursor) -> Granted:
         msec = cursor.uint32()
@@ -429,6 +426,22 @@ class SSHServerChannel(SSHChannel[AnyStr]):
     async def _settle(self, answer: Any) -> bool:
         return bool(await answer)
 
+    def _tell(self, callback: Callable[..., Any], *args: Any) -> Granted:
+        """Tell the session something; an exception of it ends this channel."""
+
+        told = self._call(callback, *args)
+
+        return self._settle_told(told) if isawaitable(told) else True
+
+    async def _settle_told(self, told: Awaitable[Any]) -> bool:
+        try:
+            await told
+        except Exception as exc:
+            self._logger.exception('Uncaught exception in a session callback')
+            self._fail(exc)
+
+        return True
+
     _REQUESTS: Mapping[bytes, Callable[..., Granted]] = {
         AGENT_REQUEST: _receive_agent,
         b'env': _receive_environment,
@@ -440,6 +453,10 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         b'signal': _receive_signal,
         b'break': _receive_break,
     }
+
+
+async def _wait(told: Awaitable[bool]) -> None:
+    await told
 
 
 def _decode_modes(data: bytes) -> dict[int, int]:

@@ -16,6 +16,10 @@ DataType: TypeAlias = int | None
 Granted: TypeAlias = bool | Awaitable[bool]
 
 
+# What takes note of something may be a coroutine too.
+Told: TypeAlias = Awaitable[None] | None
+
+
 class SSHSession(Generic[AnyStr]):
     """The calls that every kind of session has; each does nothing until overridden."""
 
@@ -60,7 +64,7 @@ class SSHClientSession(SSHSession[AnyStr]):
 
 
 class SSHServerSession(SSHSession[AnyStr]):
-    """A server's session; the `..._requested` calls may also be coroutines."""
+    """A server's session; the calls that only servers have may also be coroutines."""
 
     def pty_requested(
         self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
@@ -69,8 +73,10 @@ class SSHServerSession(SSHSession[AnyStr]):
 
         return True
 
-    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> Told:
         """Take the terminal's new size."""
+
+        return None
 
     def shell_requested(self) -> Granted:
         """Grant or refuse a shell."""
@@ -92,11 +98,15 @@ class SSHServerSession(SSHSession[AnyStr]):
 
         return False
 
-    def signal_received(self, signal: str) -> None:
+    def signal_received(self, signal: str) -> Told:
         """Take a signal's name, without SIG."""
 
-    def soft_eof_received(self) -> None:
+        return None
+
+    def soft_eof_received(self) -> Told:
         """Take note of an end of file typed into a terminal, after which input may go on."""
+
+        return None
 
 
 class SSHTCPSession(SSHSession[AnyStr]):

@@ -203,6 +203,41 @@ async def test_calls_come_in_their_order(later: bool) -> None:
         assert (await conn.run(subsystem='news')).stdout == 'made; subsystem news; started\n'
 
 
+class Coroutines(Echo):
+    """Is told of everything by coroutines."""
+
+    async def terminal_size_changed(self, *size: int) -> None:    # type: ignore[override]
+        await soon(None)
+        super().terminal_size_changed(*size)
+
+    async def signal_received(self, signal: str) -> None:    # type: ignore[override]
+        await soon(None)
+        if signal == 'KILL':
+            raise ZeroDivisionError
+        super().signal_received(signal)
+
+    async def soft_eof_received(self) -> None:    # type: ignore[override]
+        await soon(None)
+        self.chan.write('soft eof\n')
+
+
+async def test_what_tells_may_be_coroutines() -> None:
+    async with connected(lambda conn: Coroutines(later=True)) as conn:
+        process = await conn.create_process(term_type='xterm')
+        await process.stdout.readline()
+        process.change_terminal_size(90, 20)
+        process.send_signal('USR1')
+        assert await process.stdout.readline() == 'size (90, 20, 0, 0)\r\n'
+        assert await process.stdout.readline() == 'signal USR1\r\n'
+        process.stdin.write('\x04')
+        assert await process.stdout.readline() == 'soft eof\r\n'
+        process.stdin.write('\x03')
+        assert await process.stdout.readline() == 'break 0\r\n'
+        process.kill()
+        await process.wait_closed()
+        assert (await conn.run('x')).stdout == ECHO, 'its error ended the session alone'
+
+
 @pytest.mark.parametrize('client', [ssh_fast, asyncssh], ids=['ours', 'asyncssh'])
 async def test_what_a_session_can_ask_its_channel(client: Any) -> None:
     seen: dict[str, Any] = {}
