@@ -350,20 +350,20 @@ async def test_reader_that_leaves_ends_its_source(conn: Any) -> None:
 # --- in mid-flight ----------------------------------------------------------------------------------------------------
 
 
-async def test_targets_change_in_mid_flight(conn: Any, tmp_path: Path) -> None:
-    for encoding, newline in ((None, b'\n'), ('utf-8', '\n')):
-        paths = [tmp_path / f'{name}-{encoding}' for name in ('first', 'third')]
-        process = await conn.create_process('cat', stdout=paths[0], encoding=encoding)
-        process.stdin.write(newline * 3)
-        await until(lambda: paths[0].exists() and paths[0].stat().st_size == 3)
-        await process.redirect(stdout=ssh_fast.PIPE)
-        process.stdin.write(newline * 2)
-        assert await process.stdout.readexactly(2) == newline * 2
-        await process.redirect(stdout=paths[1])
-        process.stdin.write(newline * 4)
-        process.stdin.write_eof()
-        assert not (await process.wait(check=True)).stdout
-        assert [path.stat().st_size for path in paths] == [3, 4]
+@pytest.mark.parametrize(('encoding', 'newline'), [(None, b'\n'), ('utf-8', '\n')])
+async def test_targets_change_in_mid_flight(conn: Any, tmp_path: Path, encoding: Any, newline: Any) -> None:
+    paths = [tmp_path / 'first', tmp_path / 'third']
+    process = await conn.create_process('cat', stdout=paths[0], encoding=encoding)
+    process.stdin.write(newline * 3)
+    await until(lambda: paths[0].exists() and paths[0].stat().st_size == 3)
+    await process.redirect(stdout=ssh_fast.PIPE)
+    process.stdin.write(newline * 2)
+    assert await process.stdout.readexactly(2) == newline * 2
+    await process.redirect(stdout=paths[1])
+    process.stdin.write(newline * 4)
+    process.stdin.write_eof()
+    assert not (await process.wait(check=True)).stdout
+    assert [path.stat().st_size for path in paths] == [3, 4]
 
 
 async def test_output_that_was_there_before_goes_first(conn: Any, tmp_path: Path) -> None:
@@ -561,13 +561,14 @@ async def test_server_redirects_to_files(key_ring: KeyRing, tmp_path: Path) -> N
         await process.redirect(tmp_path / 'received', tmp_path / 'source', errors)
         await process.stdout.drain()
         await process.stderr.drain()
-        await until((tmp_path / 'received').exists)
+        await process.wait_for_redirections()
         process.exit(0)
 
     async with our_server(key_ring, tmp_path / 's', process_factory=handler, encoding=None) as target:
         async with ssh_fast.connect(**target.connect_options()) as connection:
             result = await connection.run('', input=CONTENT, encoding=None, check=True)
             assert (result.stdout, result.stderr) == (CONTENT, b'errors')
+    assert (tmp_path / 'received').read_bytes() == CONTENT
 
 
 async def test_server_passes_a_session_on(key_ring: KeyRing, tmp_path: Path, openssh_server: OpenSSHServer) -> None:
