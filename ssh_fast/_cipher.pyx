@@ -219,7 +219,7 @@ def mac_suite(bytes name not None):
 # --- registering ------------------------------------------------------------------------------------------------------
 
 def register_cipher(suite, factory):
-    """Add a cipher: factory(key, iv, encrypt) gives an object with `update`, or with `seal` and `open` if it is AEAD."""
+    """Add a cipher: factory(key, iv, encrypt) makes an object with `update`, or for AEAD with `seal` and `open`."""
 
     if not 8 <= suite.block_size <= MAX_BLOCK or suite.key_size < 0 or suite.iv_size < 0:
         raise ValueError(f'block_size: expected 8 to {MAX_BLOCK} bytes, and sizes of 0 or more, got {suite!r}')

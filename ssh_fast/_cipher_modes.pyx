@@ -95,7 +95,7 @@ cdef class FetchedMac:
 
 
 cdef FetchedCipher fetch_cipher(OSSL_LIB_CTX *library, const char *name, int block, bint chained, bint skips):
-    """Fetch a cipher; None if this libcrypto lacks it. `block` is what padding aligns to; chained: it is in CBC mode."""
+    """Fetch a cipher; None if this libcrypto lacks it. Padding aligns to `block`; `chained`: it is in CBC mode."""
 
     cdef FetchedCipher fetched = FetchedCipher()
 

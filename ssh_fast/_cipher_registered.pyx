@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Packet ciphers with a part that is written in Python: an algorithm registered from outside, alone or with one of ours.
+"""Packet ciphers with a part that is written in Python: an algorithm registered from outside, or two of them.
 
 They keep the layout of `_cipher_modes`. Whatever such a part raises or gives wrongly ends the connection: a packet is
 handed on only if its tag was compared here, in constant time, or its AEAD's `open` returned.
