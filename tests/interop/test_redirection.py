@@ -90,18 +90,17 @@ async def ours(key_ring: KeyRing, tmp_path: Path) -> AsyncIterator[Target]:
         yield target
 
 
-@pytest.fixture(params=['openssh', 'ours', 'ours, with asyncio', 'asyncssh'])
+@pytest.fixture(params=['openssh', 'ours', 'asyncssh'])
 async def target(
     request: pytest.FixtureRequest, key_ring: KeyRing, tmp_path: Path, openssh_server: OpenSSHServer
 ) -> AsyncIterator[Target]:
     if request.param == 'openssh':
         yield openssh_server.target
-    elif request.param == 'asyncssh':
-        async with asyncssh_server(key_ring, tmp_path / 't', process_factory=run_apart, encoding=None) as made:
+    elif request.param == 'ours':
+        async with our_server(key_ring, tmp_path / 't', process_factory=run_popen, encoding=None) as made:
             yield made
     else:
-        factory = run_popen if request.param == 'ours' else run_shell
-        async with our_server(key_ring, tmp_path / 't', process_factory=factory, encoding=None) as made:
+        async with asyncssh_server(key_ring, tmp_path / 't', process_factory=run_apart, encoding=None) as made:
             yield made
 
 
@@ -260,6 +259,31 @@ async def test_sockets(conn: Any) -> None:
     assert inside.getblocking()
     inside.close()
     outside.close()
+
+
+async def test_terminals(sshd: Any) -> None:
+    """A terminal that is written to gets its mode back; one whose other side is closed has ended."""
+    master, slave = os.openpty()
+    await sshd.run('echo shown', stdout=slave, recv_eof=False)
+    assert os.get_blocking(slave)
+    assert os.read(master, 100) == b'shown\r\n'
+    waiting = asyncio.ensure_future(sshd.run('cat', stdin=master))
+    await asyncio.sleep(0.05)
+    os.write(slave, b'typed\n')
+    os.close(slave)
+    assert (await waiting).stdout == 'typed\r\n'
+
+
+async def test_fifos(sshd: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'fifo')
+    with pytest.raises(OSError, match='No such device or address'):
+        await sshd.run('echo to nobody', stdout=tmp_path / 'fifo')
+    waiting = asyncio.ensure_future(sshd.run('cat', stdin=tmp_path / 'fifo'))
+    await asyncio.sleep(0.1)
+    writer = os.open(tmp_path / 'fifo', os.O_WRONLY)
+    os.write(writer, b'late')
+    os.close(writer)
+    assert (await waiting).stdout == 'late'
 
 
 async def test_asyncio_streams_of_local_processes(conn: Any) -> None:
@@ -502,7 +526,7 @@ async def test_what_cannot_be_opened_starts_nothing(conn: Any, tmp_path: Path) -
     assert not mark.exists()
 
 
-@pytest.mark.parametrize('target', ['openssh', 'ours', 'ours, with asyncio'], indirect=True)
+@pytest.mark.parametrize('target', ['openssh', 'ours'], indirect=True)
 async def test_cancellation_leaves_nothing_behind(conn: Any, tmp_path: Path) -> None:
     (tmp_path / 'big').write_bytes(bytes(50 * MIB))
     await conn.run('true')
@@ -606,6 +630,17 @@ async def test_server_passes_a_session_on(key_ring: KeyRing, tmp_path: Path, ope
         result = await process.wait()
         assert (result.stdout, result.exit_signal[0]) == (b'TEXT', 'HUP')
     assert seen == ['Signal: USR1', 'Break for 7 msec', 'Terminal size change: (10, 20, 0, 0)']
+
+
+async def test_typed_end_of_input_ends_a_redirected_program(key_ring: KeyRing, tmp_path: Path) -> None:
+    """With a terminal and text, which is when there is a line editor, as without."""
+    async with our_server(key_ring, tmp_path / 's', process_factory=run_shell) as target:
+        async with ssh_fast.connect(**target.connect_options()) as connection:
+            assert (await connection.run('sort', input='b\nä\n')).stdout == 'b\nä\n'
+            process = await connection.create_process('sort', term_type='vt100')
+            process.stdin.write('b\ra\r\x04')
+            result = await process.wait(check=True)
+    assert result.stdout.endswith('a\r\nb\r\n')
 
 
 async def test_source_that_fails_on_the_server(key_ring: KeyRing, tmp_path: Path) -> None:
