@@ -178,7 +178,7 @@ def test_an_escape_sequence_in_pieces() -> None:
 def test_an_escape_sequence_without_end_is_not_kept_for_ever() -> None:
     terminal = Terminal()
 
-    for _ in range(1000):
+    for _ in range(200):
         terminal.type('\x1b[', '1;' * 16)
 
     assert len(terminal.editor._pending) < 100
@@ -537,7 +537,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.lists(KEYS, max_size=25), st.integers(5, 30), st.integers(0, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_screen_shows_the_line(keys: list[str], width: int, prompt_length: int) -> None:
     prompt = ('prompt> ' * 5)[:prompt_length]
     terminal = Terminal(width=width, height=80)
@@ -549,7 +549,7 @@ def test_the_screen_shows_the_line(keys: list[str], width: int, prompt_length: i
 
 
 @given(st.lists(KEYS, max_size=20), st.integers(5, 30), st.integers(5, 30), st.integers(0, 20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_screen_shows_the_line_when_it_is_resized(
     keys: list[str], width: int, new_width: int, prompt_length: int
 ) -> None:
@@ -621,7 +621,7 @@ def test_terminals_that_cannot_move_up() -> None:
 
 
 @given(st.lists(KEYS, max_size=25), st.integers(6, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_plain_terminal_shows_what_is_around_the_cursor(keys: list[str], width: int) -> None:
     terminal = Terminal(width=width)
     terminal.editor = editor = LineEditor(terminal, width=width, term_type='dumb')
@@ -709,7 +709,7 @@ TYPED = st.lists(
 
 
 @given(TYPED, st.integers(1, 30), st.sampled_from(['xterm', 'dumb']))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_anything_typed_means_the_same_in_any_pieces(texts: list[str], width: int, term_type: str) -> None:
     terminals = []
 
