@@ -29,6 +29,8 @@ _MAX_FILE_SIZE = 1 << 20
 _PEM_MARK = re.compile(rb'^-----(BEGIN|END) ([A-Z0-9 ]{1,64})-----[ \t\r]*$', re.MULTILINE)
 _RFC4716_MARK = re.compile(rb'^---- (BEGIN|END) (SSH2 PUBLIC KEY) ----[ \t\r]*$', re.MULTILINE)
 
+_LINE_ENDS = bytes.maketrans(b'\r\n\0', b'   ')
+
 _private_cache: FileCache[list[SSHKey]] = FileCache(256)
 _public_cache: FileCache[list[SSHKey]] = FileCache(256)
 _cache_secret = os.urandom(32)
@@ -155,9 +157,15 @@ def _private_from_openssh(body: bytes, passphrase: bytes | None, skip_validation
     if key.public_data != file.public_data:
         raise KeyImportError('The public key of the OpenSSH private key does not belong to its private part')
 
-    key.set_comment(comment)
+    key.set_comment(_on_one_line(comment))
 
     return _validated(key, skip_validation)
+
+
+def _on_one_line(comment: bytes | None) -> bytes | None:
+    """Make blanks of what would end the line that the comment is written on again."""
+
+    return comment and comment.translate(_LINE_ENDS)
 
 
 def _validated(key: SSHKey, skip_validation: bool | None) -> SSHKey:
@@ -196,7 +204,7 @@ def _public_keys(data: bytes, source: str = '') -> list[SSHKey]:
             with _placed(source, number):
                 fields = openssh_format.decode_public_line(line)
                 key = decode_public_key(fields.public_data)
-                key.set_comment(fields.comment)
+                key.set_comment(_on_one_line(fields.comment))
                 keys.append(key)
 
     return keys
@@ -205,7 +213,7 @@ def _public_keys(data: bytes, source: str = '') -> list[SSHKey]:
 def _public_from_rfc4716(data: bytes) -> SSHKey:
     public_data, comment = rfc4716.decode_rfc4716(data.decode(errors='surrogateescape'))
     key = decode_public_key(public_data)
-    key.set_comment(comment)
+    key.set_comment(_on_one_line(comment))
 
     return key
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssh_fast.errors import KeyEncryptionError, KeyExportError, KeyImportError
+from ssh_fast.keys import openssh_format
 from ssh_fast.keys.load import (
     import_private_key,
     import_public_key,
@@ -167,6 +168,19 @@ def test_errors_name_the_line(format_name, tmp_path):
 
     with pytest.raises(KeyImportError, match=rf'/keys:{sealed.count(10) + 2}: '):
         read_private_key_list(path)
+
+
+def test_comments_that_would_end_their_line():
+    public = PUBLIC['ssh-ed25519'].export_public_key().strip()
+    line = b'---- BEGIN SSH2 PUBLIC KEY ----\nComment: a\0b\n' + public.split()[1] + b'\n---- END SSH2 PUBLIC KEY ----'
+
+    for data in (public + b' a\0b\r\n', public + b' a\rb', line):
+        assert import_public_key(data).get_comment() == 'a b'
+
+    key = KEYS['ssh-ed25519']
+    sealed = openssh_format.encode_private(key.public_data, key.private_data, b'a\nssh-rsa b', None, '', 0, False)
+    assert import_private_key(sealed).get_comment() == 'a ssh-rsa b'
+    assert import_private_key(sealed).export_public_key().count(b'\n') == 1
 
 
 # --- numbers that make work
