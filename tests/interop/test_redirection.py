@@ -82,6 +82,7 @@ async def run_apart(process: Any) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             local.kill()
+        local._transport.close()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
