@@ -414,7 +414,7 @@ FRAGMENTS = st.sampled_from([
 TEXTS = st.lists(FRAGMENTS | st.text(max_size=8), max_size=30).map(''.join)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXTS)
 def test_hostile_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'hostile'
@@ -438,7 +438,7 @@ def resolve_all(path: Path) -> None:
             assert exc.filename
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([*CONFIGS, *SERVER_CONFIGS]),
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=4),

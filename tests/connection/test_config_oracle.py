@@ -636,7 +636,7 @@ BLOCKS = st.one_of(
 LINES = st.one_of(SETTINGS.map(lambda parts: f'{parts[0]} {parts[1]}'), BLOCKS)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES, max_size=12), st.sampled_from(['foo', 'a', 'Foo', 'foo.example.com']))
 def test_random_configurations(tmp_path: Path, lines: list[str], host: str) -> None:
     path = tmp_path / 'config'

@@ -242,7 +242,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(LINES, max_size=10), st.sampled_from(CLIENTS))
 def test_random_configurations(tmp_path: Path, host_key: Path, lines: list[str], client: Client) -> None:
     path = tmp_path / 'config'
