@@ -54,6 +54,9 @@ KeyPairList: TypeAlias = KeyPairItem | Sequence[KeyPairItem]
 # In the order in which they are offered to a server; what needs a device comes last.
 _DEFAULT_KEY_FILES = ('id_ed25519', 'id_ecdsa', 'id_rsa', 'id_ed448', 'id_dsa', 'id_ed25519_sk', 'id_ecdsa_sk')
 
+# A private key in PEM is told by its first line, before which may be text.
+_LABEL_WITHIN = 4096
+
 _skip_file_check = False
 
 
@@ -140,15 +143,16 @@ def _is_pair_alone(item: object) -> TypeGuard[tuple[_KeySource, _CertSource | No
 
 
 def _is_certificate_of(key: object, other: object) -> bool:
-    """Tell a certificate as a path or bytes behind a key from another key."""
+    """Tell a certificate, as bytes or a file, behind a key from another private key."""
 
     if not isinstance(key, SSHKey | bytes | str | PurePath) or not isinstance(other, bytes | str | PurePath):
         return False
 
-    if isinstance(other, bytes):
-        return b'-cert-v01@' in other[:200]
+    if not isinstance(other, bytes):
+        with open(other, 'rb') as file:
+            other = file.read(_LABEL_WITHIN)
 
-    return os.fspath(other).endswith('-cert.pub')
+    return b'PRIVATE KEY-----' not in other[:_LABEL_WITHIN] and other[:1] != b'\x30'
 
 
 def _with_certificate(pair: SSHKeyPair, cert: SSHCertificate | None) -> list[SSHKeyPair]:

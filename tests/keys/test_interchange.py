@@ -1,5 +1,6 @@
 """Keys of every type in every format and cipher, read by ssh-keygen or openssl and made by them."""
 
+import shutil
 import subprocess
 import warnings
 
@@ -10,6 +11,8 @@ from ssh_fast.errors import KeyEncryptionError, KeyExportError
 from ssh_fast.keys.load import import_private_key, import_public_key, load_keypairs, read_private_key, read_public_key
 from tests.keys.test_formats import CIPHERS, KEYGEN_TYPES, write_secret
 from tests.keys.test_key import ALGORITHMS, ALL_ALGORITHMS, KEYS, OTHER_ALGORITHMS, PUBLIC
+
+pytestmark = pytest.mark.skipif(not shutil.which('openssl'), reason='needs the Debian package openssl')
 
 TRADITIONAL = [name for name in ALL_ALGORITHMS if KEYS[name].has_traditional_format]
 PKCS8_CIPHERS = ['aes128-cbc', 'aes192-cbc', 'aes256-cbc', 'des3-cbc']

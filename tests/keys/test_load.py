@@ -181,6 +181,8 @@ def test_a_certificate_goes_in_front_of_the_plain_key(tmp_path):
         ([(ED25519, cert)], ()),
         ((str(tmp_path / 'key'), cert), ()),
         ([(tmp_path / 'key', tmp_path / 'other.pub')], ()),
+        ((tmp_path / 'key', str(tmp_path / 'other.pub')), ()),
+        ((ED25519, cert.export_certificate()), ()),
         ([tmp_path / 'key'], str(tmp_path / 'other.pub')),
         ([tmp_path / 'key'], [cert.export_certificate()]),
         ([(ED25519.export_private_key(), cert.export_certificate())], ()),
@@ -191,6 +193,10 @@ def test_a_certificate_goes_in_front_of_the_plain_key(tmp_path):
         assert not pairs[0].has_x509_chain
         assert pairs[0].host_key_algorithms == (b'ssh-ed25519-cert-v01@openssh.com',)
         assert is_signed(pairs[0], pairs[0].sign(b'data'), PUBLIC['ssh-ed25519'])
+
+    # Two keys in a tuple are two keys.
+    two = (tmp_path / 'key', RSA.export_private_key('pkcs8-der')), (ED25519, RSA.export_private_key())
+    assert [[pair.has_cert for pair in load_keypairs(keys)] for keys in two] == [[False, False]] * 2
 
     # The certificate of another key is nobody's.
     assert [pair.has_cert for pair in load_keypairs(RSA, certlist=[cert])] == [False]
