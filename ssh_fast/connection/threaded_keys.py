@@ -3,8 +3,13 @@
 import asyncio
 import copy
 from collections.abc import Awaitable
+from inspect import isawaitable
+from weakref import WeakKeyDictionary
 
-from ..keys.keypair import SSHKeyPair
+from ..keys.keypair import Seal, SSHKeyPair, SSHSealedKeyPair
+
+# Of logins that want the same encrypted key one asks for its passphrase; those of the same loop wait for each other.
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Seal, asyncio.Lock]] = WeakKeyDictionary()
 
 
 class ThreadedKeyPair(SSHKeyPair):
@@ -32,9 +37,29 @@ class ThreadedKeyPair(SSHKeyPair):
         return self._sign(pair, data)
 
     async def _sign(self, pair: SSHKeyPair, data: bytes) -> bytes:
+        if isinstance(pair, SSHSealedKeyPair):
+            await _open(pair.seal)
+
         signature = await asyncio.get_running_loop().run_in_executor(None, pair.sign, data)
 
         return signature if isinstance(signature, bytes) else await signature
+
+
+async def _open(seal: Seal) -> None:
+    """Open an encrypted key, unless it is open; asking and computing both take their time."""
+
+    if seal.key is not None:
+        return
+
+    loop = asyncio.get_running_loop()
+    turns = _turns.setdefault(loop, WeakKeyDictionary())
+
+    async with turns.setdefault(seal, asyncio.Lock()):
+        if seal.key is None:
+            answer = await loop.run_in_executor(None, seal.ask)
+            passphrase = await answer if isawaitable(answer) else answer
+            await loop.run_in_executor(None, seal.open_with, passphrase)
+            turns.pop(seal, None)
 
 
 def in_thread(pair: SSHKeyPair) -> SSHKeyPair:

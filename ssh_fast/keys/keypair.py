@@ -164,20 +164,35 @@ class SSHLocalKeyPair(SSHKeyPair):
         return _agent_private_key(self._key, self._cert)
 
 
+class Seal:
+    """A private key in an encrypted file, and what opens it; `ask` returns the passphrase or an awaitable of it."""
+
+    def __init__(
+        self,
+        ask: Callable[[], PassphraseValue | Awaitable[PassphraseValue]],
+        open_with: Callable[[PassphraseValue], SSHKey],
+    ) -> None:
+        self.ask = ask
+        self._open_with = open_with
+        self.key: SSHKey | None = None
+
+    def open_with(self, passphrase: PassphraseValue) -> SSHKey:
+        """Open the key, and keep it."""
+
+        self.key = self._open_with(passphrase)
+
+        return self.key
+
+
 class SSHSealedKeyPair(SSHKeyPair):
     """A key pair whose private key is in an encrypted file, and opened when it is first used.
 
-    `ask` returns the passphrase or an awaitable of it, `open_with` the key that it opens. `sign` raises what they do.
+    All copies of a pair, of which each login makes its own, share the `seal`. `sign` raises what its functions do.
     """
 
     _key_type = 'local'
 
-    def __init__(
-        self,
-        public_key: SSHKey,
-        ask: Callable[[], PassphraseValue | Awaitable[PassphraseValue]],
-        open_with: Callable[[PassphraseValue], SSHKey],
-    ) -> None:
+    def __init__(self, public_key: SSHKey, seal: Seal) -> None:
         super().__init__(
             public_key.algorithm,
             public_key.sig_algorithms,
@@ -185,45 +200,40 @@ class SSHSealedKeyPair(SSHKeyPair):
             public_key.get_comment_bytes(),
             public_key.get_filename(),
         )
-        self._ask = ask
-        self._open_with = open_with
-
-        # Shared by the copies of this pair, of which each login makes its own
-        self._opened: list[SSHKey] = []
+        self.seal = seal
+        self.use_executor = True
 
     def open_now(self) -> SSHKey:
         """Open the key; `KeyImportError` if its passphrase can only be awaited."""
 
-        if not self._opened:
-            passphrase = self._ask()
+        if self.seal.key is not None:
+            return self.seal.key
 
-            if isawaitable(passphrase):
-                if iscoroutine(passphrase):
-                    passphrase.close()
+        passphrase = self.seal.ask()
 
-                raise KeyImportError('The passphrase of this key can only be awaited, and is needed at once')
+        if isawaitable(passphrase):
+            if iscoroutine(passphrase):
+                passphrase.close()
 
-            self._opened.append(self._open_with(passphrase))
+            raise KeyImportError('The passphrase of this key can only be awaited, and is needed at once')
 
-        return self._opened[0]
+        return self.seal.open_with(passphrase)
 
     def sign(self, data: bytes) -> bytes | Awaitable[bytes]:
         """Sign data with the chosen algorithm, after the passphrase was asked for."""
 
-        if not self._opened:
-            passphrase = self._ask()
+        if self.seal.key is not None:
+            return self.seal.key.sign(data, self.sig_algorithm)
 
-            if isawaitable(passphrase):
-                return self._sign_later(passphrase, data)
+        passphrase = self.seal.ask()
 
-            self._opened.append(self._open_with(passphrase))
+        if isawaitable(passphrase):
+            return self._sign_later(passphrase, data)
 
-        return self._opened[0].sign(data, self.sig_algorithm)
+        return self.seal.open_with(passphrase).sign(data, self.sig_algorithm)
 
     async def _sign_later(self, answer: Awaitable[PassphraseValue], data: bytes) -> bytes:
-        self._opened.append(self._open_with(await answer))
-
-        return self._opened[0].sign(data, self.sig_algorithm)
+        return self.seal.open_with(await answer).sign(data, self.sig_algorithm)
 
     def get_agent_private_key(self) -> bytes:
         """Return string algorithm and the key's private fields, with a certificate before them if there is one."""

@@ -25,7 +25,7 @@ from .key_files import (
     read_public_key,
     read_public_key_list,
 )
-from .keypair import PassphraseValue, SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
+from .keypair import PassphraseValue, Seal, SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
 from .rsa import set_default_skip_rsa_key_validation
 
 __all__ = [
@@ -258,7 +258,7 @@ class _Loader:
 
             return key
 
-        return SSHSealedKeyPair(public, lambda: ask(os.fspath(filename)), open_with)
+        return SSHSealedKeyPair(public, Seal(lambda: ask(os.fspath(filename)), open_with))
 
 
 def _certificate_beside(path: str) -> SSHCertificate | None:

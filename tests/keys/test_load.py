@@ -136,14 +136,27 @@ def test_keys_are_opened_at_once_where_they_must_be(key_file):
         open_keypairs(load_keypairs([key_file], Asked('wrong')))
 
 
-async def test_a_login_asks_for_the_passphrase_once(key_file):
-    """Two logins with one options object, to a server that knows the key."""
+@pytest.mark.parametrize('awaited', [True, False])
+async def test_logins_ask_for_the_passphrase_once(awaited, key_file):
+    """Logins with one options object, one after the other and at the same time."""
     asked = []
 
-    async def passphrase(name):
+    async def later(name):
+        await asyncio.sleep(0.05)
         asked.append(name)
 
         return 'secret'
+
+    def at_once(name):
+        # Not in the thread of the loop: it may ask a person.
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+
+        asked.append(name)
+
+        return 'secret'
+
+    passphrase = later if awaited else at_once
 
     listener = await ssh_fast.listen(
         '127.0.0.1',
@@ -159,9 +172,12 @@ async def test_a_login_asks_for_the_passphrase_once(key_file):
     async with listener:
         assert asked == []
 
-        for _ in range(2):
+        async def login():
             async with ssh_fast.connect('127.0.0.1', listener.get_port(), options=options) as conn:
                 assert (await conn.run('x')).exit_status == 0
+
+        await asyncio.gather(*(login() for _ in range(5)))
+        await login()
 
     assert asked == [str(key_file)]
 
