@@ -260,7 +260,8 @@ class SSHConnection(asyncio.BufferedProtocol):
         if message_type < 80:
             handled = self._login_message_received(message_type, payload)
         else:
-            self._answering = True
+            # CHANNEL_OPEN and its confirmation (90, 91) wake nobody who would send: what they call for goes at once.
+            self._answering = self._answering or message_type not in (90, 91)
             handled = self._mux is not None and self._mux.message_received(message_type, payload, sequence)
 
         if not handled:
