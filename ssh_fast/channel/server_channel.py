@@ -61,8 +61,8 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         """Make the channel for a client's open request; the other arguments are those of `SSHChannel`.
 
         With `line_editing` the session sees an `SSHLineEditorChannel` in place of this one. A `forced_command` runs
-        whatever the client asks for; `internal-sftp` is the sftp subsystem. The `environment` is there before the
-        client adds to it. `forward_agent` gives the path of a socket to the client's agent, None if there can be none.
+        whatever the client asks for; `internal-sftp` is the sftp subsystem. The client can add to the `environment`,
+        but not change it. `forward_agent` gives the path of a socket to the client's agent, None if there can be none.
         """
 
         super().__init__(mux, *args, **kwargs)
@@ -73,6 +73,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         self._subsystems = subsystems or {}
         self._forced_command = forced_command
         self._environment.update((name.encode(), value.encode()) for name, value in (environment or {}).items())
+        self._fixed_variables = frozenset(self._environment)
         self._forward_agent = forward_agent
         self._agent_path: str | None = None
         self._environment_size = 0
@@ -246,6 +247,10 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         count = len(self._environment) + (key not in self._environment)
 
         if self._asked_to_start or not key or b'=' in key or b'\0' in key + value:
+            return False
+
+        # What a key's options set may tell a forced command who this is.
+        if key in self._fixed_variables:
             return False
 
         if size > MAX_ENVIRONMENT_BYTES or count > MAX_ENVIRONMENT_COUNT:
