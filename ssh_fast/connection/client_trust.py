@@ -150,7 +150,10 @@ class ClientTrust:
     # --- hosts
 
     def trusts_host(self, credential: Credential, name: str, addr: str, port: int) -> bool:
-        """Tell whether a client's host is the one it claims to be, by its key or its certificate."""
+        """Tell whether a client's host is the one it claims to be, by its key or its certificate.
+
+        A name that was taken from its request, and need not be that of its address, must be the key's own.
+        """
 
         if self._is_revoked(credential):
             return False
@@ -158,6 +161,12 @@ class ClientTrust:
         known = self._options.known_client_hosts
         found = None if known is None else match_known_hosts(known, name, addr, None)
         trusted, authorities, revoked = ((), (), ()) if found is None else found[:3]
+
+        if known is not None and self._options.trust_client_host:
+            # Patterns of addresses may keep a host out, but do not prove its name.
+            named = match_known_hosts(known, name, '', None)
+            trusted = [key for key in trusted if _lists(named.host_keys, key)]
+            authorities = [key for key in authorities if _lists(named.ca_keys, key)]
 
         if isinstance(credential, SSHKey):
             if _lists(revoked, credential):

@@ -303,6 +303,27 @@ async def test_a_host_that_is_not_known_vouches_for_nobody() -> None:
             assert server.made[0].conn.permissions.pty
 
 
+@pytest.mark.parametrize(
+    ('known', 'host', 'accepted'),
+    [
+        ('127.0.0.1', 'client.example', False),
+        ('127.0.0.0/8', 'client.example', False),
+        ('!127.0.0.1,*.example', 'client.example', False),
+        ('127.0.0.1,client.example', 'client.example', True),
+    ],
+)
+async def test_the_key_of_an_address_does_not_prove_a_name(known: str, host: str, accepted: bool) -> None:
+    """A host whose name is taken from its request must hold the key of that name, whatever its address has."""
+    hosts = f'{known} {HOST_CA.export_public_key().decode()}'.encode()
+    async with serving(known_client_hosts=hosts, trust_client_host=True) as server:
+        async with await Peer.connect(server.port) as peer:
+            await peer.start_auth()
+            head = string(b'ssh-ed25519') + string(HOST_CA.public_data)
+            asked = peer.request(b'hostbased', head + string(host) + string(NAME))
+            peer.send(asked + string(HOST_CA.sign(string(peer.session_id) + asked, b'ssh-ed25519')))
+            assert (await peer.expect(51, 52))[0] == (52 if accepted else 51)
+
+
 @pytest.mark.parametrize('name', ['hostkeys-00@openssh.com', 'hostkeys-prove-00@openssh.com'])
 async def test_host_key_requests_prove_nothing_for_others(name: str) -> None:
     """A server signs for its own host keys only, and takes no list of keys."""
