@@ -15,6 +15,9 @@ _FAMILIES = {'any': 'any', 'inet': 'inet', 'inet6': 'inet6'}
 
 _MAX_FILES = 256
 
+# Bits that keys must have anyway, as long as the application does not lower it
+_RSA_SIZE = 2048
+
 
 def _seconds(keyword: str, rest: str) -> int:
     return value.seconds(value.single(keyword, rest))
@@ -30,6 +33,13 @@ def _no_restriction(*harmless: str) -> Parse:
     return parse
 
 
+def _least_rsa_size(keyword: str, rest: str) -> None:
+    bits = value.integer(0)(keyword, rest)
+
+    if bits > _RSA_SIZE:
+        raise ValueError(f'this restriction is not supported by this version: set_required_rsa_size takes {bits}')
+
+
 _KEYWORDS: dict[str, Parse] = {
     'addressfamily': value.choice(_FAMILIES),
     'allowagentforwarding': _FLAG,
@@ -43,6 +53,7 @@ _KEYWORDS: dict[str, Parse] = {
     'clientalivecountmax': value.integer(0),
     'clientaliveinterval': _seconds,
     'compression': value.choice({'yes': True, 'delayed': True, 'no': False}),
+    'disableforwarding': _FLAG,
     'hostbasedauthentication': _FLAG,
     'hostcertificate': value.single,
     'hostkey': value.single,
@@ -76,9 +87,9 @@ _ALIASES = {
 _IN_MATCH = frozenset(
     (
         'allowagentforwarding', 'authenticationmethods', 'authorizedkeysfile', 'authorizedprincipalsfile', 'banner',
-        'casignaturealgorithms', 'hostbasedauthentication', 'kbdinteractiveauthentication', 'maxauthtries',
-        'maxsessions', 'passwordauthentication', 'permittty', 'pubkeyacceptedalgorithms', 'pubkeyauthentication',
-        'revokedkeys', 'trustedusercakeys',
+        'casignaturealgorithms', 'disableforwarding', 'hostbasedauthentication', 'kbdinteractiveauthentication',
+        'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty', 'pubkeyacceptedalgorithms',
+        'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
     )
 )  # fmt: skip
 
@@ -86,26 +97,29 @@ _RESTRICTIONS: dict[str, Parse] = {
     'allowgroups': _no_restriction(),
     'allowusers': _no_restriction(),
     'authorizedkeyscommand': _no_restriction('none'),
+    'authorizedprincipalscommand': _no_restriction('none'),
     'chrootdirectory': _no_restriction('none'),
     'denygroups': _no_restriction(),
     'denyusers': _no_restriction(),
     'forcecommand': _no_restriction('none'),
     'permitrootlogin': _no_restriction('yes'),
+    'pubkeyauthoptions': _no_restriction('none'),
     'refuseconnection': _no_restriction('no'),
+    'requiredrsasize': _least_rsa_size,
 }
 
-# Keywords of sshd that decide nothing here: its processes, its system's accounts, and forwarding of every kind, which
-# there is none of.
+# Keywords of sshd that decide nothing here: its processes, its system's accounts, and forwarding of every kind but that
+# of agents, which there is none of.
 _UNUSED = frozenset(re.findall(r'\w+', """
-    acceptenv allowstreamlocalforwarding allowtcpforwarding authorizedkeyscommanduser authorizedprincipalscommand
-    authorizedprincipalscommanduser channeltimeout debianbanner disableforwarding exposeauthinfo fingerprinthash
+    acceptenv allowstreamlocalforwarding allowtcpforwarding authorizedkeyscommanduser
+    authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
     gatewayports gssapiauthentication gssapicleanupcredentials gssapikeyexchange gssapikexalgorithms
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose
     maxstartups modulifile permitemptypasswords permitlisten permitopen permittunnel permituserenvironment permituserrc
-    persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd pubkeyauthoptions
-    requiredrsasize securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
+    persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd
+    securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
     syslogfacility unusedconnectiontimeout usepam useprivilegeseparation versionaddendum x11displayoffset
     x11forwarding x11uselocalhost xauthlocation
 """))

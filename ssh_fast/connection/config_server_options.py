@@ -59,6 +59,10 @@ def server_options(config: ServerConfig) -> dict[str, Configured]:
             for option, converted in _OTHERS[keyword](config, value).items():
                 found[option] = Configured(converted, line)
 
+    if config.values.get('disableforwarding'):
+        # Whatever else is said of single kinds.
+        found['agent_forwarding'] = Configured(False, config.lines['disableforwarding'])
+
     return found
 
 
@@ -197,6 +201,7 @@ _OTHERS: dict[str, Callable[[ServerConfig, Any], dict[str, Any]]] = {
     'bindaddress': lambda config, value: {} if 'listenaddress' in config.values else {'host': value},
     'clientalivecountmax': lambda config, value: {'keepalive_count_max': max(value, 1)},
     'compression': lambda config, value: {'compression_algs': ['none', 'zlib@openssh.com'] if value else ['none']},
+    'disableforwarding': lambda config, value: {},
     'hostcertificate': lambda config, value: {'server_host_certs': [os.path.expanduser(path) for path in value]},
     'hostkey': lambda config, value: {'server_host_keys': [os.path.expanduser(path) for path in value]},
     'listenaddress': _listen,

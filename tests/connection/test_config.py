@@ -758,6 +758,9 @@ def test_server_values(sshd: Any, home: Path) -> None:
         ('ForceCommand x', 'line 2: ForceCommand: this restriction'),
         ('PermitRootLogin no', 'line 2: PermitRootLogin: this restriction'),
         ('Match user bob\n ChrootDirectory /x', 'line 3: ChrootDirectory: this restriction'),
+        ('PubkeyAuthOptions verify-required', 'line 2: PubkeyAuthOptions: this restriction'),
+        ('AuthorizedPrincipalsCommand /bin/names %u', 'line 2: AuthorizedPrincipalsCommand: this restriction'),
+        ('RequiredRSASize 3072', 'line 2: RequiredRSASize: this restriction'),
         ('Port 1\nPort 2', 'line 2: port: one listener has one port'),
         ('ListenAddress ::1\nListenAddress ::2', 'line 2: listenaddress: one listener has one address'),
         ('Match user x\n Port 3', 'line 3: port: this cannot stand below Match'),
@@ -770,6 +773,24 @@ def test_server_values(sshd: Any, home: Path) -> None:
 def test_server_files_that_are_refused(sshd: Any, text: str, expected: str) -> None:
     with pytest.raises(ConfigParseError, match=expected):
         SSHServerConnectionOptions(config=sshd(text))
+
+
+@pytest.mark.parametrize(
+    ('text', 'forwards'),
+    [
+        ('AllowAgentForwarding yes', True),
+        ('DisableForwarding no', True),
+        ('DisableForwarding yes', False),
+        ('DisableForwarding yes\nAllowAgentForwarding yes', False),
+        ('AllowAgentForwarding yes\nDisableForwarding yes', False),
+        ('Match all\n AllowAgentForwarding yes\n DisableForwarding yes', False),
+    ],
+)
+def test_disabled_forwarding_is_that_of_agents_too(sshd: Any, text: str, forwards: bool) -> None:
+    config = f'{text}\nPubkeyAuthOptions none\nAuthorizedPrincipalsCommand none\nRequiredRSASize 2048\n'
+    if 'Match' in text:
+        config = text
+    assert SSHServerConnectionOptions(config=sshd(config)).agent_forwarding is forwards
 
 
 def test_a_changed_file_is_read_again_when_it_is_named_again(sshd: Any) -> None:
