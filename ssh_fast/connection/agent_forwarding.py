@@ -114,11 +114,17 @@ class AgentListener:
                 try:
                     # Others must not even see the socket: the folder is the user's alone.
                     self._folder = Path(tempfile.mkdtemp(prefix='ssh_fast-'))
-                    self._server = await asyncio.start_unix_server(self._accept, self._folder / 'agent')
-                    os.chmod(self._folder / 'agent', 0o600)
+                    socket = self._folder / 'agent'
+                    # It serves only once it is known here, so that whatever ends the wait takes it away.
+                    self._server = await asyncio.start_unix_server(self._accept, socket, start_serving=False)
+                    os.chmod(socket, 0o600)
+                    await self._server.start_serving()
                 except OSError as exc:
                     self._logger.warning('No socket for the forwarded agent: %s', exc)
                     self.close()
+                except BaseException:
+                    self.close()
+                    raise
 
         return self._server is not None
 

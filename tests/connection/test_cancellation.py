@@ -8,8 +8,10 @@ lost.
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import socket
+import tempfile
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 import ssh_fast
+from ssh_fast.connection.agent_forwarding import AgentListener
 from tests.security.peer import HOST_KEY, LOOPBACK, USER, Server, Serving, client_options, serving
 
 MOMENTS = ('waiting', 'woken')
@@ -440,3 +443,37 @@ async def test_nothing_refers_to_a_cancelled_connection() -> None:
 
 async def _connect(port: int) -> Any:
     return await ssh_fast.connect(LOOPBACK, port, **client_options())
+
+
+@pytest.mark.parametrize('ending', ['cancelled', 'closed'])
+async def test_the_socket_of_a_forwarded_agent(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that ends while the socket is being made leaves none, nor a folder."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+
+    async def connect(factory: Any) -> None:
+        raise AssertionError('nobody connects')
+
+    def sockets() -> int:
+        return sum(os.readlink(f'/proc/self/fd/{fd}').startswith('socket:') for fd in files())
+
+    def files() -> list[str]:
+        return [fd for fd in os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{fd}')]
+
+    before = sockets()
+    listener = AgentListener(connect, logging.getLogger('test'))
+    starting = asyncio.ensure_future(listener.start())
+    await asyncio.sleep(0)
+    [folder] = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700 and not starting.done()
+    if ending == 'cancelled':
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    else:
+        listener.close()
+        assert await starting is False
+    await asyncio.sleep(0)
+    assert (sockets(), list(tmp_path.iterdir()), listener.path) == (before, [], None)
+    assert await listener.start()
+    assert listener.path and os.stat(listener.path).st_mode & 0o777 == 0o600
+    listener.close()
