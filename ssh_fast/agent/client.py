@@ -57,6 +57,10 @@ class SSHAgentError(ValueError):
     """The agent refused a request, or its reply is not one to that request."""
 
 
+class SSHAgentRefusal(SSHAgentError):
+    """The agent said no to a request; the connection to it goes on."""
+
+
 class AgentOpener(Protocol):
     """What can open a stream to an agent elsewhere: a server's connection whose client forwards its agent."""
 
@@ -371,7 +375,7 @@ class SSHAgentClient:
             return cursor
 
         if reply[0] == _FAILURE or (reply[0] == _EXTENSION_FAILURE and request[0] == _EXTENSION):
-            raise SSHAgentError(f'The agent refused to {action}')
+            raise SSHAgentRefusal(f'The agent refused to {action}')
 
         # Whatever this is a reply to, the next one may be just as late.
         self._drop()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from ..agent.client import SSHAgentClient, SSHAgentError
+from ..agent.client import SSHAgentClient, SSHAgentError, SSHAgentRefusal
 from ..agent.relay import AgentRelay
 from ..channel.agent_channel import SSHAgentChannel
 from ..channel.session import SSHUNIXSession
@@ -50,9 +50,10 @@ class AgentSource:
         try:
             await agent.connect()
 
-            # An agent that knows nothing of sessions has no keys that are bound to one.
+            # An agent that knows nothing of sessions has no keys that are bound to one. Anything but its refusal leaves
+            # a connection that it would take for one of this host's own programs.
             if self._proof is not None:
-                with contextlib.suppress(SSHAgentError):
+                with contextlib.suppress(SSHAgentRefusal):
                     await agent.bind_session(*self._proof, is_forwarding=True)
 
             streams = await agent.detach()
@@ -60,7 +61,7 @@ class AgentSource:
             self._relays -= 1
             agent.close()
 
-            if not isinstance(exc, OSError):
+            if not isinstance(exc, OSError | SSHAgentError):
                 raise
 
             raise ChannelOpenError(OPEN_CONNECT_FAILED, 'The agent cannot be reached') from exc

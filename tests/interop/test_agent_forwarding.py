@@ -20,6 +20,9 @@ from tests.interop.test_auth import agent
 
 LIST = 'ssh-add -L'
 
+# uint32 length, byte SSH_AGENT_FAILURE
+REFUSAL = b'\0\0\0\1\5'
+
 
 @pytest.fixture
 async def agent_path(key_ring: KeyRing, tmp_path: Path) -> AsyncIterator[str]:
@@ -194,6 +197,40 @@ async def test_a_forwarded_key_goes_only_where_it_may(key_ring: KeyRing, agent_p
             await local.unlock('x')
 
 
+@pytest.mark.parametrize(
+    ('reply', 'opens'), [(REFUSAL, True), (b'', False), (b'\0\0\0\1\x0c', False), (bytes(4), False)]
+)
+async def test_an_agent_that_was_not_told_of_the_session_is_not_forwarded(
+    reply: bytes, opens: bool, key_ring: KeyRing, tmp_path: Path
+) -> None:
+    """Its keys for certain destinations would be there for all: to an agent a new connection is one of this host's."""
+
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4), 'big'))
+        writer.write(reply)
+        if not reply:
+            writer.close()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, str(tmp_path / 'closing')):
+        async with shell_server(key_ring, tmp_path, server_factory=Keeper) as (target, _):
+            options = target.connect_options(agent_forwarding=str(tmp_path / 'closing'))
+            async with ssh_fast.connect(**options) as connection:
+                await connection.run('true', check=True)
+                if opens:
+                    _, writer = await Keeper.made.open_agent_connection()
+                    writer.close()
+                else:
+                    with pytest.raises(ssh_fast.ChannelOpenError, match='cannot be reached'):
+                        await Keeper.made.open_agent_connection()
+    assert connections == 1
+
+
 async def test_large_answers_and_a_client_that_does_not_read(key_ring: KeyRing, tmp_path: Path) -> None:
     """The relay takes no more from the agent than the channel does."""
 
@@ -202,6 +239,8 @@ async def test_large_answers_and_a_client_that_does_not_read(key_ring: KeyRing, 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         with contextlib.suppress(OSError):
+            await reader.readexactly(int.from_bytes(await reader.readexactly(4), 'big'))
+            writer.write(REFUSAL)
             while True:
                 writer.write(bytes(65536))
                 sent += 65536
