@@ -2,8 +2,8 @@
 
 A peer that seals 32 KiB at a time wakes a reader that keeps up with it for nearly each packet, which then spends its
 time on wake-ups. While much arrives, the kernel is asked to wake us for larger pieces (SO_RCVLOWAT). What is held back
-so is never waited for long: a connection that got nothing for some milliseconds takes what there is, and one whose peer
-had stopped to wait for us is left alone for longer and longer.
+so is never waited for long: when nothing more has come for some milliseconds we take what there is, and a connection
+whose peer had stopped to wait for us is left alone for longer and longer.
 """
 
 import array
@@ -30,8 +30,10 @@ _PIECE_TIME = 0.001
 _MIN_PIECE = 64 * 1024
 _MAX_PIECE = 512 * 1024
 
-# Nothing is held back for longer than about this, in seconds.
-_TICK = 0.004
+# Whether anything is held back is looked at every so many seconds; what does not grow from one look to the next is
+# released, and so is what grows for this many looks without being a whole piece.
+_TICK = 0.002
+_MOST_TICKS = 5
 
 # How long a connection is left alone, in seconds, after data was held back for nothing: at first, and at most.
 _FIRST_REST = 0.1
@@ -60,6 +62,8 @@ class ReadPacing:
         self._looked_at = loop.time()
         self._looked_bytes = 0
         self._ticked_bytes = 0
+        self._held = 0
+        self._held_ticks = 0
         #: When the reader has counted so many bytes, `look` is to be called.
         self.look_at = _LOOK_EVERY if _can_hold_back(sock) else _NEVER
 
@@ -78,9 +82,10 @@ class ReadPacing:
 
         self._hold_back(int(min(max(rate * _PIECE_TIME, _MIN_PIECE), _MAX_PIECE)))
 
-        if not self._timer:
-            self._ticked_bytes = total
-            self._timer = self._loop.call_later(_TICK, self._tick)
+        if self._timer:
+            self._rest = max(self._rest / 2, _FIRST_REST)
+        else:
+            self._tick_later(total)
 
     def stop(self) -> None:
         """Hold nothing back any more."""
@@ -90,19 +95,31 @@ class ReadPacing:
             self._timer = None
             self._hold_back(1)
 
+    def _tick_later(self, total: int) -> None:
+        self._ticked_bytes = total
+        self._held = self._held_ticks = 0
+        self._timer = self._loop.call_later(_TICK, self._tick)
+
     def _tick(self) -> None:
         total = self._reader.total_bytes
 
         if total != self._ticked_bytes:
-            self._ticked_bytes = total
+            self._tick_later(total)
+            return
+
+        waiting = self._waiting()
+        stopped = waiting == self._held
+        self._held = waiting
+        self._held_ticks += 1
+
+        if waiting and not stopped and self._held_ticks < _MOST_TICKS:
             self._timer = self._loop.call_later(_TICK, self._tick)
             return
 
         self._timer = None
-        waiting = self._waiting()
         self._hold_back(1)
 
-        if waiting:
+        if waiting and stopped:
             self._not_before = self._loop.time() + self._rest
             self._rest = min(self._rest * 2, _LONGEST_REST)
 
