@@ -1,8 +1,9 @@
 #!/bin/sh
-# Install the other SSH implementations that the interop tests talk to, from Debian's packages. Needs root.
+# Install the other SSH implementations that the interop tests talk to, from Debian's packages, and a Kerberos KDC with
+# what the gssapi package is built with. Needs root.
 set -eu
 
-packages='openssh-client openssh-server dropbear-bin rclone lftp putty-tools bc'
+packages='openssh-client openssh-server dropbear-bin rclone lftp putty-tools bc krb5-kdc krb5-admin-server krb5-user libkrb5-dev'
 missing=
 for package in $packages; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

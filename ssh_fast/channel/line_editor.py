@@ -7,6 +7,7 @@ end (Ctrl-K) or all (Ctrl-U), yank what was last killed (Ctrl-Y), history (up an
 """
 
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
@@ -28,6 +29,9 @@ _ESCAPE = re.compile(r'\x1b(?:(?=\x1b)|\[[0-?]*[ -/]*[^ -?]|O.|[^\[O\x1b])', re.
 
 # The longest sequence that is waited for.
 _MAX_ESCAPE = 64
+
+# Characters that are looked at in one piece: what is left of it is copied at every key.
+_PIECE = 256
 
 
 class EditorHost(Protocol):
@@ -82,7 +86,8 @@ class LineEditor:
         self._killed = ''
         self._history = History(history_size)
         self._search: Search | None = None
-        self._pending = ''               # typed, not processed
+        self._typed: deque[str] = deque()
+        self._pending = ''               # the piece of what was typed that is being processed
         self._processing = False
         self._after_return = False       # a \n now belongs to the \r before it
         self._written_return = False     # the application's output ended with \r
@@ -162,7 +167,7 @@ class LineEditor:
     def feed(self, text: str) -> None:
         """Take what was typed."""
 
-        self._pending += text
+        self._typed.extend(text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
         self.resume()
 
     def resume(self) -> None:
@@ -174,13 +179,17 @@ class LineEditor:
         self._processing = True
 
         try:
-            while self._pending and not self._host.holds_input:
+            while (self._pending or self._typed) and not self._host.holds_input:
                 if not self._line_mode:
-                    text, self._pending = self._pending, ''
+                    text, self._pending = self._pending + ''.join(self._typed), ''
+                    self._typed.clear()
                     self._after_return = False
                     self._host.line_entered(text)
-                elif not self._process():
-                    break
+                elif not (self._pending and self._process()):
+                    if not self._typed:
+                        break
+
+                    self._pending += self._typed.popleft()
 
             self._show()
         finally:

@@ -230,9 +230,14 @@ class SSHServer:
     def validate_gss_principal(
         self, username: str, user_principal: str, host_principal: str
     ) -> bool | Awaitable[bool]:
-        """Return whether a GSSAPI principal may log in under this name."""
+        """Return whether a GSSAPI principal may log in under this name.
 
-        return False
+        By default, if it has this name and the realm of the host's principal.
+        """
+
+        realm = host_principal.rpartition('@')[2]
+
+        return bool(username and realm) and user_principal == f'{username}@{realm}'
 
     # --- what the client asks for
 

@@ -13,6 +13,7 @@ from ..logging import ContextLogger
 from ..userauth.client import ClientAuth
 from ..userauth.client_methods import HostCredential
 from .callbacks import SSHClient
+from .gss import ClientContext
 from .host_lookup import own_name
 from .keysign import keysign_pairs
 from .options import SSHClientConnectionOptions
@@ -257,6 +258,17 @@ class ClientLogin:
     def _host_credential(self) -> HostCredential:
         # A full name ends in a dot, as OpenSSH sends it.
         return self._host_keys.popleft(), self._host_name.rstrip('.') + '.', self._options.client_username
+
+    # --- GSSAPI
+
+    def new_gss_context(self) -> ClientContext | None:
+        """Make the context with the server, by the name that it was asked for under."""
+
+        options = self._options
+        peer = self._connection.get_extra_info('peername')
+        host = options.gss_host or options.host or (str(peer[0]) if isinstance(peer, tuple) else '')
+
+        return ClientContext(host, options.gss_store, delegate=options.gss_delegate_creds) if host else None
 
     # --- passwords and dialogues
 

@@ -15,8 +15,9 @@ from ..keys.keypair import SSHKeyPair
 from ..keys.load import open_keypairs
 from ..process.process import SSHServerProcess
 from ..process.streams import SSHReader, SSHWriter
-from ..userauth.messages import DEFAULT_METHODS, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
+from ..userauth.messages import DEFAULT_METHODS, GSSAPI_WITH_MIC, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
 from ..userauth.server_policy import MethodSequence
+from . import options_gss as gss
 from . import options_load as load
 from . import options_prepare as prepare
 from . import options_table as table
@@ -76,6 +77,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     client_host_keysign: Path | None
     client_host: str | None
     client_username: str
+    gss_delegate_creds: bool
     ignore_encrypted: bool
     preferred_auth: tuple[bytes, ...]
     disable_trivial_auth: bool
@@ -197,7 +199,12 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         flags = ('host_based_auth', 'public_key_auth', 'kbdint_auth', 'password_auth')
         uses_keys = given.get('public_key_auth', True) and given.get('client_keys', ()) is not None
 
-        if touched('preferred_auth', 'client_keys', 'client_host_keys', 'client_host_keysign', *flags):
+        if touched(*gss.GSS_NAMES):
+            values['gss_auth'] = gss.is_wanted(given)
+
+        if touched(
+            'preferred_auth', 'client_keys', 'client_host_keys', 'client_host_keysign', *flags, *gss.GSS_NAMES
+        ):
             preferred = values.get('preferred_auth') or prepare.preferred_methods(
                 'preferred_auth', given.get('preferred_auth', [name.decode() for name in DEFAULT_METHODS])
             )
@@ -205,7 +212,8 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
             values['preferred_auth'] = tuple(
                 name
                 for name in preferred
-                if given.get(wanted[name], True)
+                if given.get(wanted.get(name, ''), True)
+                and (name != GSSAPI_WITH_MIC or gss.is_wanted(given))
                 and (name != PUBLIC_KEY or uses_keys)
                 and (name != HOST_BASED or given.get('client_host_keys') or given.get('client_host_keysign'))
             )
@@ -325,6 +333,9 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
         # What these hold is in the key pairs.
         for name in ('passphrase', 'server_host_certs'):
             values.pop(name, None)
+
+        if sources.touched(*gss.GSS_NAMES):
+            values['gss_auth'] = gss.is_wanted(sources.effective)
 
         if sources.touched('server_host_keys', 'server_host_certs', 'passphrase'):
             pairs = load.key_pairs('server_host_keys', 'server_host_certs', sources.effective)

@@ -72,6 +72,9 @@ class SSHConnectionOptions:
     public_key_auth: bool
     kbdint_auth: bool
     password_auth: bool
+    gss_host: str | None
+    gss_store: Mapping[str | bytes, str | bytes] | None
+    gss_auth: bool
     rekey_bytes: int
     rekey_seconds: float
     connect_timeout: float | None

@@ -9,6 +9,7 @@ from ..constants import DEFAULT_PORT
 from ..keys.certificate import DEFAULT_CA_SIGNATURES
 from ..userauth.messages import DEFAULT_METHODS
 from ..userauth.server_policy import MAX_FAILURES
+from . import options_gss as gss
 from . import options_prepare as prepare
 from . import options_trust as trust
 from .callbacks import SSHClient, SSHServer
@@ -42,6 +43,8 @@ COMMON: dict[str, Option] = {
     'public_key_auth': Option(prepare.boolean, True),
     'kbdint_auth': Option(prepare.boolean, True),
     'password_auth': Option(prepare.boolean, True),
+    'gss_host': Option(gss.host),
+    'gss_auth': Option(gss.switch, False),
     'rekey_bytes': Option(prepare.byte_count, 1 << 30),
     'rekey_seconds': Option(prepare.positive_duration, 3600.0),
     'connect_timeout': Option(prepare.optional_duration),
@@ -81,6 +84,8 @@ CLIENT: dict[str, Option] = {
     'client_host_keys': Option(trust.keys),
     'client_host_certs': Option(trust.certificates, ()),
     'client_host_keysign': Option(trust.keysign),
+    'gss_store': Option(gss.store('ccache')),
+    'gss_delegate_creds': Option(gss.switch, False),
     'client_host': Option(prepare.optional_host),
     'client_username': Option(prepare.username),
     'ignore_encrypted': Option(prepare.boolean, False),
@@ -112,6 +117,7 @@ SERVER: dict[str, Option] = {
     'trust_client_host': Option(prepare.boolean, False),
     'rdns_lookup': Option(prepare.boolean, False),
     'authorized_client_keys': Option(trust.authorized_keys),
+    'gss_store': Option(gss.store('keytab')),
     'trusted_user_ca_keys': Option(trust.ca_keys, ()),
     'authorized_principals': Option(trust.principals),
     'revoked_keys': Option(trust.revoked_keys),
@@ -143,10 +149,7 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
     'final': (False,),
     'x509_trusted_certs': (None, []),
     'x509_trusted_cert_paths': (None, []),
-    'gss_host': _NONE,
-    'gss_store': _NONE,
     'gss_kex': _OFF,
-    'gss_auth': _OFF,
     'x11_forwarding': _OFF,
     'x11_auth_path': _NONE,
 }
@@ -155,7 +158,6 @@ UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
     'tunnel': (None, ''),
     'x509_purposes': (None, 'secureShellServer'),
-    'gss_delegate_creds': _OFF,
     'x11_display': _NONE,
     'x11_single_connection': (False,),
 }

@@ -120,7 +120,12 @@ class SSHServerConnection(SSHConnection):
 
         self._ssh.authentication_complete()
         self._extra['username'] = username
-        self._permissions = cast(ServerLogin, self._login).permissions()
+        login = cast(ServerLogin, self._login)
+        self._permissions = login.permissions()
+
+        if login.delegated_credentials is not None:
+            self._extra['gss_delegated_creds'] = login.delegated_credentials
+
         self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions))
 
         if self._options.send_server_host_keys:

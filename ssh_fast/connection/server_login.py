@@ -10,11 +10,13 @@ from ..keys.certificate import SSHCertificate
 from ..keys.key import SSHKey
 from ..keys.permissions import Grant, Permissions
 from ..logging import ContextLogger
+from ..userauth.gss import GSSContext, GSSFailure
 from ..userauth.server import ServerAuth
 from ..userauth.server_policy import AuthPolicy
 from .callbacks import SSHServer
 from .client_trust import ClientTrust
 from .config_server import Client
+from .gss import ServerContext
 from .host_lookup import name_of
 from .options import SSHServerConnectionOptions
 
@@ -68,6 +70,7 @@ class ServerLogin:
         self._trust = ClientTrust(owner, options, connection.logger)
         self._client_name = ''
         self._grants: dict[bytes, Grant] = {}
+        self._gss_context: ServerContext | None = None
         self._auth = ServerAuth(
             self,
             session_id,
@@ -107,6 +110,12 @@ class ServerLogin:
             self._authorized_keys = authorized_keys
         else:
             self._authorized_keys = read_authorized_keys(authorized_keys)
+
+    @property
+    def delegated_credentials(self) -> Any:
+        """What the client delegated by GSSAPI, None if nothing."""
+
+        return self._gss_context.delegated if self._gss_context else None
 
     def permissions(self) -> Permissions:
         """Return what the proven keys let the client do, as the options were that admitted them.
@@ -266,6 +275,37 @@ class ServerLogin:
         valid = self._owner.validate_host_based_user(username, name, client_username)
 
         return (await valid if isawaitable(valid) else valid) is True
+
+    def gss_auth_supported(self) -> bool:
+        """Return whether GSSAPI is offered."""
+
+        return self._options.gss_auth
+
+    async def new_gss_context(self) -> ServerContext | None:
+        """Make a context with the key of this host, if there is one."""
+
+        context = ServerContext(self._options.gss_host or '', self._options.gss_store)
+
+        try:
+            await context.acquire()
+        except GSSFailure as exc:
+            self._connection.logger.warning('No GSSAPI credentials to log clients in with: %s', exc)
+
+            return None
+
+        return context
+
+    async def validate_gss_context(self, username: str, context: GSSContext) -> bool:
+        """Ask the owner about the principal; what it delegated is kept only if that may log in."""
+
+        assert isinstance(context, ServerContext)
+        valid = self._owner.validate_gss_principal(username, context.user_principal, context.host_principal)
+        admitted = (await valid if isawaitable(valid) else valid) is True
+
+        if admitted:
+            self._gss_context = context
+
+        return admitted
 
     def password_auth_supported(self) -> bool:
         """Return whether passwords are offered."""

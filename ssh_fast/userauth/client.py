@@ -21,10 +21,13 @@ from ..constants import (
 from ..errors import IllegalUserName, PermissionDenied, ProtocolError
 from ..logging import printable
 from ..wire import Cursor
+from .client_gss import GSSWithMic
 from .client_methods import CLIENT_METHODS, ClientAuthHost, ClientMethod, PasswordSource, PublicKey
 from .messages import DEFAULT_METHODS, MAX_USERNAME, NONE, PUBLIC_KEY, decode_text, displayable, encode_request
 
 T = TypeVar('T')
+
+_METHODS: tuple[type[ClientMethod], ...] = (GSSWithMic, *CLIENT_METHODS)
 
 
 class AuthState(Enum):
@@ -72,7 +75,7 @@ class ClientAuth:
         self.utf8_decode_errors = utf8_decode_errors
         self.passwords = PasswordSource(self)
 
-        methods = {cls.name: cls(self) for cls in CLIENT_METHODS if encrypted or not cls.needs_encryption}
+        methods = {cls.name: cls(self) for cls in _METHODS if encrypted or not cls.needs_encryption}
         self._methods = [methods[name] for name in preferred if name in methods]
         self._disable_trivial_auth = disable_trivial_auth
 

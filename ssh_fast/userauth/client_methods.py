@@ -12,6 +12,7 @@ from ..errors import ProtocolError
 from ..keys.certificate_names import certificate_algorithm, is_certificate_algorithm
 from ..keys.keypair import SSHKeyPair
 from ..wire import Cursor, encode_boolean, encode_string
+from .gss import GSSContext
 from .messages import (
     HOST_BASED,
     KEYBOARD_INTERACTIVE,
@@ -76,6 +77,9 @@ class ClientAuthHost(Protocol):
 
     def next_host_key(self) -> HostCredential | Awaitable[HostCredential | None] | None:
         """Return a key of this host that was not returned before, its name and the user's name on it, or None."""
+
+    def new_gss_context(self) -> GSSContext | None:
+        """Return the client's end of a GSSAPI context with this server, or None."""
 
     def next_password(self) -> str | Awaitable[str | None] | None:
         """Return a password that was not returned before, or None."""

@@ -30,8 +30,9 @@ PUBLIC_KEY: Final = b'publickey'
 PASSWORD: Final = b'password'
 HOST_BASED: Final = b'hostbased'
 KEYBOARD_INTERACTIVE: Final = b'keyboard-interactive'
+GSSAPI_WITH_MIC: Final = b'gssapi-with-mic'
 
-DEFAULT_METHODS: Final = (HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
+DEFAULT_METHODS: Final = (GSSAPI_WITH_MIC, HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
 
 # Method-dependent numbers: each is meant for one method, and only while that method runs
 MSG_USERAUTH_PK_OK: Final = 60

@@ -21,10 +21,13 @@ from .messages import (
     encode_success,
 )
 from .saslprep import saslprep
+from .server_gss import GSSWithMic
 from .server_methods import SERVER_METHODS, Credential, ServerAuthHost, ServerMethod, key_of
 from .server_policy import AuthPolicy
 
 T = TypeVar('T')
+
+_METHODS: tuple[type[ServerMethod], ...] = (GSSWithMic, *SERVER_METHODS)
 
 
 class ServerAuth:
@@ -49,7 +52,7 @@ class ServerAuth:
         self.encrypted = encrypted
         self.signature_algs = signature_algs
         self._policy = policy
-        self._methods = {cls.name: cls(self) for cls in SERVER_METHODS}
+        self._methods = {cls.name: cls(self) for cls in _METHODS}
 
         self._username: str | None = None
         self._raw_username = b''
@@ -244,9 +247,14 @@ class ServerAuth:
         """Send a method's own message; `running` if its reply belongs to the method too."""
 
         if running:
-            self._running = self._methods[self._method]
+            self.wait_for_more()
 
         self.host.send_message(payload)
+
+    def wait_for_more(self) -> None:
+        """Give the method the client's next message: it comes without being asked for."""
+
+        self._running = self._methods[self._method]
 
     def count_key_query(self) -> None:
         """Count a query whether a key would do."""

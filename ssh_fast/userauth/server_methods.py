@@ -12,6 +12,7 @@ from ..keys.certificate import SSHCertificate, decode_certificate
 from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key, verify_signature
 from ..wire import Cursor, encode_string
+from .gss import GSSContext
 from .messages import (
     HOST_BASED,
     KEYBOARD_INTERACTIVE,
@@ -77,6 +78,15 @@ class ServerAuthHost(Protocol):
     ) -> bool | Awaitable[bool]:
         """Return whether a host, which has proven to hold the key, may vouch for its user."""
 
+    def gss_auth_supported(self) -> bool:
+        """Return whether GSSAPI is offered."""
+
+    def new_gss_context(self) -> GSSContext | Awaitable[GSSContext | None] | None:
+        """Return the server's end of a new GSSAPI context, None if there are no credentials for it."""
+
+    def validate_gss_context(self, username: str, context: GSSContext) -> bool | Awaitable[bool]:
+        """Return whether the principal of an established context, proven for this session, may log in."""
+
     def password_auth_supported(self) -> bool:
         """Return whether passwords are offered."""
 
@@ -132,6 +142,9 @@ class LoginOwner(Protocol):
 
     def answer(self, payload: bytes, *, running: bool) -> None:
         """Send a method's own message; `running` if its reply belongs to the method too."""
+
+    def wait_for_more(self) -> None:
+        """Give the method the client's next message: it comes without being asked for."""
 
     def count_key_query(self) -> None:
         """Count a query whether a key would do."""

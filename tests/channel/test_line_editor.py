@@ -285,6 +285,18 @@ def test_input_is_held() -> None:
     assert len(terminal.events) == 6
 
 
+def test_a_large_paste_is_not_copied_at_every_key() -> None:
+    terminal = Terminal()
+    sizes: list[int] = []
+    terminal.on_line = lambda text: sizes.append(len(terminal.editor._pending))
+    terminal.hold_after = 1
+    terminal.type(*['a\r'] * 500, 'a\r' * 5000)
+    terminal.holds_input = False
+    terminal.editor.resume()
+    assert terminal.events == ['a\n'] * 5500
+    assert max(sizes) < 1024
+
+
 def test_a_paste_is_drawn_once() -> None:
     terminal = Terminal(width=80)
     terminal.type('x\x01' * 1000)

@@ -105,8 +105,8 @@ UNSUPPORTED = {
     'tunnel': 'jump', 'proxy_command': 'nc %h %p', 'canonicalize_hostname': True,
     'canonical_domains': ['x'], 'canonicalize_fallback_local': False, 'canonicalize_max_dots': 2,
     'canonicalize_permitted_cnames': [('a', 'b')], 'x509_trusted_certs': ['x.pem'],
-    'x509_trusted_cert_paths': ['/etc/ssl'], 'x509_purposes': 'any', 'gss_host': 'h', 'gss_store': 's',
-    'gss_kex': True, 'gss_auth': True, 'gss_delegate_creds': True,
+    'x509_trusted_cert_paths': ['/etc/ssl'], 'x509_purposes': 'any',
+    'gss_kex': True,
     'x11_forwarding': 'ignore-failure', 'x11_display': ':0',
     'x11_auth_path': '/x', 'x11_single_connection': True, 'loop': object(), 'last_config': object(),
     'reload': True, 'canonical': True, 'final': True, 'allow_scp': True, 'username': 'u', 'client_host': 'h',
@@ -136,9 +136,9 @@ def test_supported_and_unsupported_names_together_are_all_names():
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        ('x509_trusted_certs', None), ('gss_host', None), ('tunnel', None),
+        ('x509_trusted_certs', None), ('tunnel', None),
         ('x11_forwarding', False),
-        ('gss_auth', False),
+        ('gss_kex', False),
         ('reload', False), ('x509_purposes', 'secureShellServer'),
     ],
 )  # fmt: skip

@@ -34,6 +34,10 @@ KEY_TYPES: Mapping[str, Sequence[str]] = {
 PACKAGES = {
     'dbclient': 'dropbear-bin',
     'dropbearconvert': 'dropbear-bin',
+    'kadmin.local': 'krb5-admin-server',
+    'kdb5_util': 'krb5-kdc',
+    'kinit': 'krb5-user',
+    'krb5kdc': 'krb5-kdc',
     'lftp': 'lftp',
     'psftp': 'putty-tools',
     'puttygen': 'putty-tools',

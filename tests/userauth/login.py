@@ -61,6 +61,7 @@ class ClientHost(Host):
         responses: Any = None,
         change: Any = None,
         host_keys: list[tuple[SSHKeyPair, str, str]] | None = None,
+        gss: Any = None,
     ) -> None:
         super().__init__()
         self.keys = list(keys or [])
@@ -69,6 +70,7 @@ class ClientHost(Host):
         self.kbdint = kbdint
         self.responses = responses
         self.change = change
+        self.gss = gss
         self.result: Any = None
         self.asked: list[str] = []
 
@@ -89,6 +91,10 @@ class ClientHost(Host):
 
     def next_host_key(self) -> tuple[SSHKeyPair, str, str] | None:
         return self.host_keys.pop(0) if self.host_keys else None
+
+    def new_gss_context(self) -> Any:
+        self.asked.append('gss')
+        return self.gss
 
     def next_password(self) -> str | None:
         self.asked.append('password')
@@ -126,12 +132,14 @@ class ServerHost(Host):
         authorities: list[SSHKey] | None = None,
         hosts: list[SSHKey] | None = None,
         demands: tuple[bool, bool] = (True, False),
+        gss: Any = None,
     ) -> None:
         super().__init__()
         self.trusted = {key.public_data for key in keys or []}
         self.authorities = {key.public_data for key in authorities or []}
         self.hosts = {key.public_data for key in hosts or []}
         self.demands = demands
+        self.gss = gss
         self.passwords = passwords or {}
         self.expired: set[str] = set()
         self.kbdint = kbdint
@@ -167,6 +175,16 @@ class ServerHost(Host):
     def validate_host_based(self, username: str, credential: Any, client_host: str, client_username: str) -> bool:
         self.events.append(('host', username, client_host, client_username))
         return credential.public_data in self.hosts
+
+    def gss_auth_supported(self) -> bool:
+        return self.gss is not None
+
+    def new_gss_context(self) -> Any:
+        return self.gss()
+
+    def validate_gss_context(self, username: str, context: Any) -> bool:
+        self.events.append(('gss', username, context.user_principal))
+        return context.user_principal == f'{username}@REALM'
 
     def password_auth_supported(self) -> bool:
         return self.password

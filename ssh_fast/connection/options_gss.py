@@ -1,0 +1,81 @@
+"""What the options about GSSAPI become: whether it is wanted, of which host, with whose credentials."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from .gss import gss_available
+
+GSS_NAMES = ('gss_auth', 'gss_host', 'gss_store', 'gss_delegate_creds')
+
+
+def switch(name: str, value: object) -> bool:
+    """Take True, or False or None for off.
+
+    Raises:
+      ValueError: it is neither, or there is no package for it
+    """
+
+    if value is None or value is False:
+        return False
+
+    if value is not True:
+        raise ValueError(f'{name}: expected True or False, got {value!r}')
+
+    _check_available(name)
+
+    return True
+
+
+def host(name: str, value: object) -> str | None:
+    """Take the name of a host, or a Kerberos principal; None turns GSSAPI off."""
+
+    if value is None:
+        return None
+
+    if not isinstance(value, str) or not value or any(char <= ' ' or char == '\x7f' for char in value):
+        raise ValueError(f'{name}: expected the name of a host or a principal, got {value!r}')
+
+    _check_available(name)
+
+    return value
+
+
+def store(kind: str) -> Callable[[str, Any], Mapping[str | bytes, str | bytes] | None]:
+    """Make a check for where credentials are: a path of this kind, or a mapping of kinds as the library has them."""
+
+    def check(name: str, value: Any) -> Mapping[str | bytes, str | bytes] | None:
+        if value is None:
+            return None
+
+        items = value if isinstance(value, Mapping) else {kind: value}
+        found: dict[str | bytes, str | bytes] = {}
+
+        for key, place in items.items():
+            place = os.fspath(place) if isinstance(place, PurePath) else place
+
+            if not isinstance(key, str | bytes) or not isinstance(place, str | bytes) or not place:
+                raise ValueError(f'{name}: expected a path, or a mapping of texts, got {value!r}')
+
+            found[key] = place
+
+        _check_available(name)
+
+        return found
+
+    return check
+
+
+def is_wanted(given: Mapping[str, Any]) -> bool:
+    """Tell whether GSSAPI is to be used: if it is switched on, or not switched off and one of its options is given."""
+
+    if 'gss_host' in given and given['gss_host'] is None:
+        return False
+
+    return bool(given['gss_auth'] if 'gss_auth' in given else any(given.get(name) for name in GSS_NAMES))
+
+
+def _check_available(name: str) -> None:
+    if not gss_available():
+        raise ValueError(f"{name}: GSSAPI needs the gssapi package: pip install 'ssh_fast[gssapi]'")

@@ -1,0 +1,94 @@
+"""The options of GSSAPI, with and without its package."""
+
+import pytest
+
+from ssh_fast import SSHClientConnectionOptions, SSHServer, SSHServerConnectionOptions
+from ssh_fast.connection import options_gss
+
+BOTH = [SSHClientConnectionOptions, SSHServerConnectionOptions]
+ASKING = [('gss_auth', True), ('gss_host', 'server.example.com'), ('gss_store', '/tmp/x'), ('gss_store', {'a': 'b'})]
+
+
+@pytest.fixture
+def _installed(monkeypatch):
+    monkeypatch.setattr(options_gss, 'gss_available', lambda: True)
+
+
+@pytest.mark.parametrize('cls', BOTH)
+@pytest.mark.parametrize(('name', 'value'), ASKING)
+def test_without_the_package(monkeypatch, cls, name, value):
+    monkeypatch.setattr(options_gss, 'gss_available', lambda: False)
+
+    with pytest.raises(ValueError, match=rf"^{name}: GSSAPI needs the gssapi package: .*'ssh_fast\[gssapi\]'"):
+        cls(config=None, **{name: value})
+
+    assert cls(config=None, gss_auth=False, gss_host=None, gss_store=None).gss_auth is False
+
+
+def test_delegation_without_the_package(monkeypatch):
+    monkeypatch.setattr(options_gss, 'gss_available', lambda: False)
+
+    with pytest.raises(ValueError, match=r'^gss_delegate_creds: .*ssh_fast\[gssapi\]'):
+        SSHClientConnectionOptions(config=None, gss_delegate_creds=True)
+
+
+@pytest.mark.usefixtures('_installed')
+@pytest.mark.parametrize('cls', BOTH)
+@pytest.mark.parametrize(('name', 'value'), ASKING)
+def test_what_turns_it_on(cls, name, value):
+    options = cls(config=None, **{name: value})
+
+    assert options.gss_auth
+    assert not cls(options, gss_auth=False).gss_auth
+    assert not cls(options, gss_host=None).gss_auth
+    assert not cls(config=None).gss_auth
+
+
+@pytest.mark.usefixtures('_installed')
+def test_methods_of_clients():
+    def methods(**options):
+        return SSHClientConnectionOptions(config=None, **options).preferred_auth
+
+    others = (b'publickey', b'keyboard-interactive', b'password')
+    assert methods(gss_auth=True) == (b'gssapi-with-mic', *others)
+    assert methods(gss_auth=True, preferred_auth='password,gssapi-with-mic') == (b'password', b'gssapi-with-mic')
+    assert methods(preferred_auth='password,gssapi-with-mic') == (b'password',)
+    assert methods() == others
+
+    options = SSHClientConnectionOptions(config=None)
+    options.update(gss_delegate_creds=True)
+    assert options.preferred_auth == (b'gssapi-with-mic', *others)
+    assert options.gss_delegate_creds
+
+
+@pytest.mark.usefixtures('_installed')
+def test_stores():
+    assert SSHClientConnectionOptions(config=None, gss_store='FILE:/x').gss_store == {'ccache': 'FILE:/x'}
+    assert SSHServerConnectionOptions(gss_store=b'/x').gss_store == {'keytab': b'/x'}
+    assert SSHServerConnectionOptions(gss_store={'keytab': '/x'}).gss_store == {'keytab': '/x'}
+
+
+@pytest.mark.usefixtures('_installed')
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('gss_auth', 'yes'), ('gss_auth', 1), ('gss_host', ''), ('gss_host', 'a b'), ('gss_host', 5),
+        ('gss_store', 5), ('gss_store', ''), ('gss_store', {'keytab': 5}), ('gss_store', {5: 'x'}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize('cls', BOTH)
+def test_bad_values(cls, name, value):
+    with pytest.raises(ValueError, match=f'^{name}: '):
+        cls(config=None, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ('user', 'principal', 'valid'),
+    [
+        ('ann', 'ann@REALM', True), ('ann', 'ann@OTHER', False), ('ann', 'bob@REALM', False), ('ann', 'ann', False),
+        ('ann', 'ann/admin@REALM', False), ('', '@REALM', False), ('ann', '', False),
+    ],
+)  # fmt: skip
+def test_the_default_judgement_of_principals(user, principal, valid):
+    assert SSHServer().validate_gss_principal(user, principal, 'host/server@REALM') is valid
+    assert SSHServer().validate_gss_principal(user, principal, '') is False

@@ -1,0 +1,243 @@
+"""Logins by GSSAPI, with a local KDC: ours, OpenSSH's and AsyncSSH's."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+import ssh_fast
+from tests.interop.asyncssh_peer import asyncssh_server
+from tests.interop.kdc import HOST, REALM, running_kdc
+from tests.interop.ours import Watcher, our_server, watching
+from tests.interop.peers import ssh, user_name
+
+gssapi = pytest.importorskip('gssapi', reason='the gssapi package is not installed (pip install gssapi)')
+
+
+@pytest.fixture(scope='module')
+def kdc(tmp_path_factory):
+    with running_kdc(tmp_path_factory.mktemp('kdc')) as running:
+        running.add_user(user_name())
+        running.add_user('mallory')
+        running.own = running.tickets(user_name())
+        running.mallorys = running.tickets('mallory')
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _environment(kdc, monkeypatch):
+    for name, value in kdc.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+class Principals(Watcher):
+    def validate_gss_principal(self, username, user_principal, host_principal):
+        self.asked = username, user_principal, host_principal
+        return super().validate_gss_principal(username, user_principal, host_principal)
+
+
+async def echo(process):
+    process.stdout.write(f'{process.command} by {process.channel.get_connection().get_extra_info("username")}')
+    process.exit(0)
+
+
+@contextlib.asynccontextmanager
+async def gss_server(key_ring, tmp_path, **options):
+    settings = {'gss_host': HOST, 'authorized_client_keys': None, 'process_factory': echo, 'sftp_factory': None}
+    made, factory = watching(Principals)
+    async with our_server(key_ring, tmp_path, **{'server_factory': factory, **settings, **options}) as target:
+        yield target, made
+
+
+def gss_options(target, cache, **options):
+    return target.connect_options(
+        **{'client_keys': None, 'gss_host': HOST, 'gss_store': cache, 'preferred_auth': 'gssapi-with-mic', **options}
+    )
+
+
+@pytest.mark.parametrize('delegate', [False, True])
+async def test_ours(key_ring, tmp_path, kdc, delegate):
+    async with gss_server(key_ring, tmp_path) as (target, made):
+        async with ssh_fast.connect(**gss_options(target, kdc.own, gss_delegate_creds=delegate)) as conn:
+            assert (await conn.run('hello', check=True)).stdout == f'hello by {user_name()}'
+
+            creds = made[0].conn.get_extra_info('gss_delegated_creds')
+            assert made[0].asked == (user_name(), f'{user_name()}@{REALM}', f'host/{HOST}@{REALM}')
+            assert str(creds.name) == f'{user_name()}@{REALM}' if delegate else creds is None
+
+
+async def test_a_keytab_and_a_cache_by_environment(key_ring, tmp_path, kdc, monkeypatch):
+    monkeypatch.setenv('KRB5CCNAME', kdc.own)
+    monkeypatch.delenv('KRB5_KTNAME')
+
+    async with gss_server(key_ring, tmp_path, gss_store={'keytab': str(kdc.keytab)}) as (target, _):
+        async with ssh_fast.connect(**target.connect_options(gss_host=HOST)) as conn:
+            assert (await conn.run('x', check=True)).exit_status == 0
+
+
+async def test_a_sequence_of_methods(key_ring, tmp_path, kdc):
+    settings = {
+        'auth_methods': ['gssapi-with-mic,publickey'],
+        'authorized_client_keys': str(key_ring.public('user', 'ed25519')),
+    }
+    async with gss_server(key_ring, tmp_path, **settings) as (target, _):
+        async with ssh_fast.connect(**target.connect_options(gss_host=HOST, gss_store=kdc.own)) as conn:
+            assert (await conn.run('x', check=True)).exit_status == 0
+
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.own))
+
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**target.connect_options())
+
+
+async def test_another_principal_is_refused(key_ring, tmp_path, kdc):
+    async with gss_server(key_ring, tmp_path) as (target, made):
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.mallorys))
+
+        assert made[0].asked[1] == f'mallory@{REALM}'
+
+        async with ssh_fast.connect(**gss_options(target, kdc.mallorys, username='mallory')) as conn:
+            assert (await conn.run('x', check=True)).stdout == 'x by mallory'
+
+
+async def test_an_awaited_decision(key_ring, tmp_path, kdc):
+    class Later(Watcher):
+        async def validate_gss_principal(self, username, user_principal, host_principal):
+            await asyncio.sleep(0)
+            return user_principal == f'mallory@{REALM}'
+
+    async with gss_server(key_ring, tmp_path, server_factory=Later) as (target, _):
+        async with ssh_fast.connect(**gss_options(target, kdc.mallorys)) as conn:
+            assert (await conn.run('x', check=True)).exit_status == 0
+
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.own))
+
+
+async def test_without_tickets_the_next_method_is_tried(key_ring, tmp_path, kdc):
+    keys = {'authorized_client_keys': str(key_ring.public('user', 'ed25519'))}
+    async with gss_server(key_ring, tmp_path, **keys) as (target, made):
+        async with ssh_fast.connect(**target.connect_options(gss_host=HOST)) as conn:
+            assert (await conn.run('x', check=True)).exit_status == 0
+
+        assert not hasattr(made[0], 'asked')
+
+        with pytest.raises(ssh_fast.PermissionDenied, match='GSSAPI: .*[Nn]o.*credentials'):
+            await ssh_fast.connect(**target.connect_options(gss_host=HOST, client_keys=None))
+
+
+async def test_expired_tickets(key_ring, tmp_path, kdc):
+    cache = kdc.tickets(user_name(), '1s')
+    await asyncio.sleep(1.5)
+
+    async with gss_server(key_ring, tmp_path) as (target, _):
+        with pytest.raises(ssh_fast.PermissionDenied, match='GSSAPI: .*expired'):
+            await ssh_fast.connect(**gss_options(target, cache))
+
+
+async def test_a_host_that_the_realm_does_not_know(key_ring, tmp_path, kdc):
+    async with gss_server(key_ring, tmp_path) as (target, _):
+        with pytest.raises(ssh_fast.PermissionDenied, match='GSSAPI: .*not found'):
+            await ssh_fast.connect(**gss_options(target, kdc.own, gss_host=f'host/other.test@{REALM}'))
+
+
+async def test_a_server_without_the_key(key_ring, tmp_path, kdc):
+    async with gss_server(key_ring, tmp_path, gss_store=str(tmp_path / 'none')) as (target, _):
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.own))
+
+
+async def test_a_server_with_another_key(key_ring, tmp_path, kdc):
+    kdc.add_host('third.test', tmp_path / 'third.keytab')
+    settings = {'gss_host': f'host/third.test@{REALM}', 'gss_store': str(tmp_path / 'third.keytab')}
+
+    async with gss_server(key_ring, tmp_path, **settings) as (target, made):
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.own))
+
+        assert not hasattr(made[0], 'asked')
+
+
+async def test_the_loop_goes_on_while_a_kdc_is_silent(key_ring, tmp_path, kdc):
+    cache = kdc.tickets(user_name(), '20m')
+
+    async with gss_server(key_ring, tmp_path) as (target, made):
+        with kdc.frozen():
+            login = asyncio.ensure_future(ssh_fast.connect(**gss_options(target, cache)))
+
+            for _ in range(50):
+                await asyncio.sleep(0.01)
+
+            assert not login.done()
+            assert not hasattr(made[0], 'asked')
+
+        conn = await login
+        conn.close()
+        await conn.wait_closed()
+
+
+# --- other programs
+
+
+async def test_openssh_client(key_ring, tmp_path, kdc):
+    async with gss_server(key_ring, tmp_path) as (target, made):
+        for delegate in ('no', 'yes'):
+            options = (
+                'GSSAPIAuthentication=yes',
+                f'GSSAPIDelegateCredentials={delegate}',
+                'PreferredAuthentications=gssapi-with-mic',
+                'HostKeyAlias=127.0.0.1',
+            )
+            command = ssh(replace(target, host=HOST), 'hello', options=options)
+            command = replace(command, environment={**command.environment, 'KRB5CCNAME': kdc.own})
+            assert (await command.run_async()).stdout == f'hello by {user_name()}'.encode()
+
+        assert made[0].conn.get_extra_info('gss_delegated_creds') is None
+        assert made[1].conn.get_extra_info('gss_delegated_creds') is not None
+
+        command = replace(command, environment={**command.environment, 'KRB5CCNAME': kdc.mallorys})
+        refused = await command.run_async(check=False)
+        assert refused.status == 255 and 'Permission denied' in refused.stderr
+
+
+async def test_openssh_server(start_openssh, kdc):
+    lines = ['GSSAPIAuthentication yes', 'GSSAPIStrictAcceptorCheck no', 'PubkeyAuthentication no']
+    server = start_openssh(lines, log_level='DEBUG1')
+
+    async with ssh_fast.connect(**gss_options(server.target, kdc.own, gss_delegate_creds=True)) as conn:
+        assert (await conn.run('echo in', check=True)).stdout == 'in\n'
+
+    with pytest.raises(ssh_fast.PermissionDenied):
+        await ssh_fast.connect(**gss_options(server.target, kdc.mallorys))
+
+
+async def test_asyncssh_client(key_ring, tmp_path, kdc):
+    asyncssh = pytest.importorskip('asyncssh')
+
+    async with gss_server(key_ring, tmp_path) as (target, made):
+        options = gss_options(target, {'ccache': kdc.own}, gss_delegate_creds=True, gss_kex=False)
+        async with asyncssh.connect(**options) as conn:
+            assert (await conn.run('hello', check=True)).stdout == f'hello by {user_name()}'
+
+        assert str(made[0].conn.get_extra_info('gss_delegated_creds').name) == f'{user_name()}@{REALM}'
+
+        with pytest.raises(asyncssh.PermissionDenied):
+            await asyncssh.connect(**{**options, 'gss_store': {'ccache': kdc.mallorys}})
+
+
+async def test_asyncssh_server(key_ring, tmp_path, kdc):
+    def run(process):
+        process.stdout.write('from AsyncSSH')
+        process.exit(0)
+
+    settings = {'gss_host': HOST, 'gss_kex': False, 'authorized_client_keys': None, 'process_factory': run}
+
+    async with asyncssh_server(key_ring, tmp_path, **settings) as target:
+        async with ssh_fast.connect(**gss_options(target, kdc.own)) as conn:
+            assert (await conn.run('x', check=True)).stdout == 'from AsyncSSH'
+
+        with pytest.raises(ssh_fast.PermissionDenied):
+            await ssh_fast.connect(**gss_options(target, kdc.mallorys))
