@@ -64,6 +64,8 @@ _KEYWORDS: dict[str, Parse] = {
     'enablesshkeysign': value.flag,
     'forwardagent': value.single,
     'globalknownhostsfile': value.words,
+    'gssapiauthentication': value.flag,
+    'gssapidelegatecredentials': value.flag,
     'hashknownhosts': value.flag,
     'hostbasedauthentication': value.flag,
     'hostkeyalgorithms': value.algorithms,
@@ -106,8 +108,8 @@ _KEYWORDS: dict[str, Parse] = {
 _UNUSED = frozenset(re.findall(r'\w+', """
     addkeystoagent batchmode channeltimeout checkhostip clearallforwardings connectionattempts controlmaster
     controlpath controlpersist enableescapecommandline escapechar exitonforwardfailure fingerprinthash
-    forkafterauthentication forwardx11 forwardx11timeout forwardx11trusted gatewayports gssapiauthentication
-    gssapiclientidentity gssapidelegatecredentials gssapikeyexchange gssapikexalgorithms gssapirenewalforcesrekey
+    forkafterauthentication forwardx11 forwardx11timeout forwardx11trusted gatewayports
+    gssapiclientidentity gssapikeyexchange gssapikexalgorithms gssapirenewalforcesrekey
     gssapiserveridentity gssapitrustdns hostbasedacceptedalgorithms hostbasedkeytypes ipqos kbdinteractivedevices
     knownhostscommand localcommand loglevel logverbose nohostauthenticationforlocalhost numberofpasswordprompts
     obscurekeystroketiming permitlocalcommand permitremoteopen proxyusefdpass requiredrsasize securitykeyprovider

@@ -11,6 +11,7 @@ from .config_client import ClientConfig, expanded
 from .config_parser import Configured, Directive
 from .config_tokens import expand
 from .config_values import Forward, RekeyLimit
+from .gss import gss_available
 
 FAMILIES = {'any': socket.AF_UNSPEC, 'inet': socket.AF_INET, 'inet6': socket.AF_INET6}
 _USER_HOSTS = ('~/.ssh/known_hosts',)
@@ -258,6 +259,17 @@ def _revoked(config: ClientConfig, value: str) -> dict[str, Any]:
     return {'revoked_host_keys': None if value.lower() == 'none' else os.path.expanduser(value)}
 
 
+def gss_switch(name: str, wanted: bool, line: Directive) -> dict[str, Any]:
+    """Return an option that takes the package for GSSAPI: nothing without it, as if it were not built in."""
+
+    if wanted and not gss_available():
+        logger.info('%s: GSSAPI is not here: it needs the gssapi package', line.place)
+
+        return {}
+
+    return {name: wanted}
+
+
 _OTHERS: dict[str, Callable[[ClientConfig, Any], dict[str, Any]]] = {
     'addressfamily': lambda config, value: {'family': int(FAMILIES[value])},
     'bindaddress': lambda config, value: {'local_addr': (value, 0)},
@@ -276,6 +288,12 @@ _OTHERS: dict[str, Callable[[ClientConfig, Any], dict[str, Any]]] = {
     'connecttimeout': lambda config, value: {'connect_timeout': value},
     'forwardagent': _forward_agent,
     'globalknownhostsfile': _known_hosts,
+    'gssapiauthentication': lambda config, value: gss_switch(
+        'gss_auth', value, config.lines['gssapiauthentication']
+    ),
+    'gssapidelegatecredentials': lambda config, value: gss_switch(
+        'gss_delegate_creds', value, config.lines['gssapidelegatecredentials']
+    ),
     'identityagent': _agent,
     'identityfile': _identities,
     'pkcs11provider': lambda config, value: {'pkcs11_provider': None if value.lower() == 'none' else value},

@@ -54,6 +54,7 @@ _KEYWORDS: dict[str, Parse] = {
     'clientaliveinterval': _seconds,
     'compression': value.choice({'yes': True, 'delayed': True, 'no': False}),
     'disableforwarding': _FLAG,
+    'gssapiauthentication': _FLAG,
     'hostbasedauthentication': _FLAG,
     'hostcertificate': value.single,
     'hostkey': value.single,
@@ -87,9 +88,9 @@ _ALIASES = {
 _IN_MATCH = frozenset(
     (
         'allowagentforwarding', 'authenticationmethods', 'authorizedkeysfile', 'authorizedprincipalsfile', 'banner',
-        'casignaturealgorithms', 'disableforwarding', 'hostbasedauthentication', 'kbdinteractiveauthentication',
-        'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty', 'pubkeyacceptedalgorithms',
-        'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
+        'casignaturealgorithms', 'disableforwarding', 'gssapiauthentication', 'hostbasedauthentication',
+        'kbdinteractiveauthentication', 'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty',
+        'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
     )
 )  # fmt: skip
 
@@ -113,7 +114,7 @@ _RESTRICTIONS: dict[str, Parse] = {
 _UNUSED = frozenset(re.findall(r'\w+', """
     acceptenv allowstreamlocalforwarding allowtcpforwarding authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
-    gatewayports gssapiauthentication gssapicleanupcredentials gssapikeyexchange gssapikexalgorithms
+    gatewayports gssapicleanupcredentials gssapikeyexchange gssapikexalgorithms
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .config_client_options import FAMILIES, algorithms, rekey
+from .config_client_options import FAMILIES, algorithms, gss_switch, rekey
 from .config_parser import Configured
 from .config_server import ServerConfig
 from .config_tokens import expand
@@ -202,6 +202,9 @@ _OTHERS: dict[str, Callable[[ServerConfig, Any], dict[str, Any]]] = {
     'clientalivecountmax': lambda config, value: {'keepalive_count_max': max(value, 1)},
     'compression': lambda config, value: {'compression_algs': ['none', 'zlib@openssh.com'] if value else ['none']},
     'disableforwarding': lambda config, value: {},
+    'gssapiauthentication': lambda config, value: gss_switch(
+        'gss_auth', value, config.lines['gssapiauthentication']
+    ),
     'hostcertificate': lambda config, value: {'server_host_certs': [os.path.expanduser(path) for path in value]},
     'hostkey': lambda config, value: {'server_host_keys': [os.path.expanduser(path) for path in value]},
     'listenaddress': _listen,

@@ -200,7 +200,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         uses_keys = given.get('public_key_auth', True) and given.get('client_keys', ()) is not None
 
         if touched(*gss.GSS_NAMES):
-            values['gss_auth'] = gss.is_wanted(given)
+            values['gss_auth'] = gss.is_wanted(sources.given, given)
 
         if touched(
             'preferred_auth', 'client_keys', 'client_host_keys', 'client_host_keysign', *flags, *gss.GSS_NAMES
@@ -213,7 +213,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
                 name
                 for name in preferred
                 if given.get(wanted.get(name, ''), True)
-                and (name != GSSAPI_WITH_MIC or gss.is_wanted(given))
+                and (name != GSSAPI_WITH_MIC or gss.is_wanted(sources.given, given))
                 and (name != PUBLIC_KEY or uses_keys)
                 and (name != HOST_BASED or given.get('client_host_keys') or given.get('client_host_keysign'))
             )
@@ -335,7 +335,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
             values.pop(name, None)
 
         if sources.touched(*gss.GSS_NAMES):
-            values['gss_auth'] = gss.is_wanted(sources.effective)
+            values['gss_auth'] = gss.is_wanted(sources.given, sources.effective)
 
         if sources.touched('server_host_keys', 'server_host_certs', 'passphrase'):
             pairs = load.key_pairs('server_host_keys', 'server_host_certs', sources.effective)

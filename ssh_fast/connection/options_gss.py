@@ -67,13 +67,19 @@ def store(kind: str) -> Callable[[str, Any], Mapping[str | bytes, str | bytes] |
     return check
 
 
-def is_wanted(given: Mapping[str, Any]) -> bool:
-    """Tell whether GSSAPI is to be used: if it is switched on, or not switched off and one of its options is given."""
+def is_wanted(given: Mapping[str, Any], effective: Mapping[str, Any]) -> bool:
+    """Tell whether GSSAPI is to be used: if it is switched on, or if nothing is said and a keyword would need it.
+
+    `effective` are the values of a configuration and those that were given as keywords.
+    """
 
     if 'gss_host' in given and given['gss_host'] is None:
         return False
 
-    return bool(given['gss_auth'] if 'gss_auth' in given else any(given.get(name) for name in GSS_NAMES))
+    if 'gss_auth' in effective:
+        return bool(effective['gss_auth'])
+
+    return any(given.get(name) for name in GSS_NAMES)
 
 
 def _check_available(name: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ssh_fast import SSHClientConnectionOptions, SSHServer, SSHServerConnectionOptions
-from ssh_fast.connection import options_gss
+from ssh_fast import ConfigParseError, SSHClientConnectionOptions, SSHServer, SSHServerConnectionOptions
+from ssh_fast.connection import config_client_options, options_gss
 
 BOTH = [SSHClientConnectionOptions, SSHServerConnectionOptions]
 ASKING = [('gss_auth', True), ('gss_host', 'server.example.com'), ('gss_store', '/tmp/x'), ('gss_store', {'a': 'b'})]
@@ -12,6 +12,7 @@ ASKING = [('gss_auth', True), ('gss_host', 'server.example.com'), ('gss_store', 
 @pytest.fixture
 def _installed(monkeypatch):
     monkeypatch.setattr(options_gss, 'gss_available', lambda: True)
+    monkeypatch.setattr(config_client_options, 'gss_available', lambda: True)
 
 
 @pytest.mark.parametrize('cls', BOTH)
@@ -59,6 +60,54 @@ def test_methods_of_clients():
     options.update(gss_delegate_creds=True)
     assert options.preferred_auth == (b'gssapi-with-mic', *others)
     assert options.gss_delegate_creds
+
+
+@pytest.mark.usefixtures('_installed')
+def test_a_clients_configuration(tmp_path):
+    path = tmp_path / 'config'
+    path.write_text(
+        'Host on\n GSSAPIAuthentication yes\n GSSAPIDelegateCredentials yes\n'
+        'Host off\n GSSAPIAuthentication no\nHost *\n GSSAPIDelegateCredentials no\n'
+    )
+
+    def options(host, **more):
+        return SSHClientConnectionOptions(config=str(path), host=host, **more)
+
+    assert (options('on').gss_auth, options('on').gss_delegate_creds) == (True, True)
+    assert options('on').preferred_auth[0] == b'gssapi-with-mic'
+    assert not options('off').gss_auth
+    assert not options('off', gss_host='x').gss_auth
+    assert not options('on', gss_auth=False).gss_auth
+    assert (options('other', gss_host='x').gss_auth, options('other').gss_auth) == (True, False)
+
+    path.write_text('GSSAPIDelegateCredentials yes\n')
+    assert not options('other').gss_auth
+
+    path.write_text('GSSAPIAuthentication maybe\n')
+    with pytest.raises(ConfigParseError, match='GSSAPIAuthentication'):
+        options('other')
+
+
+@pytest.mark.usefixtures('_installed')
+def test_a_servers_configuration(tmp_path):
+    path = tmp_path / 'config'
+    path.write_text('GSSAPIAuthentication yes\nAuthenticationMethods gssapi-with-mic publickey,gssapi-with-mic\n')
+    options = SSHServerConnectionOptions(config=str(path))
+
+    assert options.gss_auth
+    assert options.auth_methods == ((b'gssapi-with-mic',), (b'publickey', b'gssapi-with-mic'))
+
+    path.write_text('Match User ann\n GSSAPIAuthentication yes\n')
+    assert not SSHServerConnectionOptions(config=str(path)).gss_auth
+
+
+@pytest.mark.parametrize('cls', BOTH)
+def test_a_configuration_without_the_package(monkeypatch, tmp_path, cls):
+    monkeypatch.setattr(config_client_options, 'gss_available', lambda: False)
+    path = tmp_path / 'config'
+    path.write_text('GSSAPIAuthentication yes\n')
+
+    assert not cls(config=str(path)).gss_auth
 
 
 @pytest.mark.usefixtures('_installed')
