@@ -30,7 +30,7 @@ from .callbacks import SSHClient
 from .client_login import ClientLogin, needs_no_answers
 from .connection import SSHConnection
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
-from .host_keys import HostKeyPolicy, order_algorithms
+from .host_keys import HostKeyPolicy
 from .options import SSHClientConnectionOptions
 from .options_trust import known_hosts_file
 
@@ -87,16 +87,16 @@ class SSHClientConnection(SSHConnection):
             port,
             revoked_keys=options.revoked_host_keys,
             ca_signature_algs=options.ca_signature_algs,
+            x509_trusted=options.x509_authorities,
+            x509_purposes=options.x509_purposes,
             accept_new=self._accept_new_host if options.strict_host_key_checking == 'accept-new' else None,
         )
 
         return TransportOptions(
             version=options.client_version,
             kex_algs=options.kex_algs,
-            host_key_algs=order_algorithms(
-                options.server_host_key_algs,
-                self._host_key_policy.known_algorithms,
-                options.is_set('server_host_key_algs'),
+            host_key_algs=self._host_key_policy.offered_algorithms(
+                options.server_host_key_algs, options.is_set('server_host_key_algs')
             ),
             encryption_algs=options.encryption_algs,
             mac_algs=options.mac_algs,

@@ -202,12 +202,19 @@ class ClientLogin:
         return await answer if isawaitable(answer) else answer
 
     def _with_certificates(self, found: Sequence[SSHKeyPair]) -> list[SSHKeyPair]:
-        """Put in front of each of the agent's keys the certificates of the options that are for it."""
+        """Put in front of each of the agent's keys the certificates of the options that are for it.
+
+        Agents know no X.509, whose signatures by RSA have another name.
+        """
 
         pairs: list[SSHKeyPair] = []
 
         for pair in found:
-            certs = [cert for cert in self._options.client_certs if cert.key.public_data == pair.public_data]
+            certs = [
+                cert
+                for cert in self._options.client_certs
+                if cert.key.public_data == pair.public_data and not cert.is_x509
+            ]
             pairs.extend((*(pair.with_certificate(cert) for cert in certs), pair))
 
         return pairs

@@ -1,6 +1,6 @@
 """Which keys and certificates a server accepts from a client, and from the client's host."""
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any
 
@@ -10,9 +10,11 @@ from ..keys.key import SSHKey
 from ..keys.known_hosts import match_known_hosts
 from ..keys.permissions import Grant, Permissions
 from ..keys.principals import SSHAuthorizedPrincipals
+from ..keys.x509 import SSHX509Certificate, SSHX509CertificateChain
 from ..logging import ContextLogger, printable
 from .callbacks import SSHServer
 from .options import SSHServerConnectionOptions
+from .x509_trust import X509Trust
 
 Credential = SSHKey | SSHCertificate
 _Judgement = Grant | Awaitable[Grant | None] | None
@@ -56,6 +58,9 @@ class ClientTrust:
         named, the certificate must be made out to the user.
         """
 
+        if isinstance(cert, SSHX509CertificateChain):
+            return self._judge_x509(username, cert, authorized_keys, host, addr)
+
         if not isinstance(cert, SSHOpenSSHCertificate) or self._is_revoked(cert):
             return None
 
@@ -80,6 +85,48 @@ class ClientTrust:
         return self._if_trusted(
             self._owner.validate_ca_key(username, cert.signing_key), Grant({}, cert.options)
         )
+
+    def _judge_x509(
+        self,
+        username: str,
+        chain: SSHX509CertificateChain,
+        authorized_keys: SSHAuthorizedKeys | None,
+        host: str,
+        addr: str,
+    ) -> Grant | None:
+        """Return what admits an X.509 certificate: a line of authorized_keys, or that a trusted authority made it.
+
+        It must be made out to the user, unless the line names principals, or is for this very certificate.
+        """
+
+        if self._options.x509_authorities is None:
+            return None
+
+        own = chain.certs[0]
+
+        if authorized_keys is not None:
+            for options, trusted in authorized_keys.match_x509(chain, host, addr):
+                admitted = trusted == own or 'principals' in options or username in own.user_principals
+
+                if admitted and self._verify_x509(chain, (trusted,)):
+                    return self._granted(Grant(options))
+
+        if username in own.user_principals and self._verify_x509(chain, self._options.x509_authorities):
+            return Grant({})
+
+        return None
+
+    def _verify_x509(self, chain: SSHX509CertificateChain, trusted: Sequence[SSHX509Certificate]) -> bool:
+        """Tell whether a chain leads to a trusted certificate, over none that is revoked."""
+
+        try:
+            X509Trust(trusted, self._options.x509_purposes, self._options.revoked_keys).verify(chain)
+        except ValueError as exc:
+            self._logger.info('An X.509 certificate is refused: %s', printable(str(exc)))
+
+            return False
+
+        return True
 
     def _match_authority(
         self,

@@ -3,19 +3,23 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
+from cryptography.x509 import ObjectIdentifier
+
 from ..errors import HostKeyNotVerifiable, KeyImportError
 from ..keys.certificate import (
     CERT_TYPE_HOST,
     DEFAULT_CA_SIGNATURES,
     SSHOpenSSHCertificate,
-    decode_certificate,
     is_certificate_blob,
 )
-from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
+from ..keys.certificate_names import is_certificate_algorithm, is_x509_algorithm, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key
 from ..keys.known_hosts import match_known_hosts
 from ..keys.revocation import RevokedKeys
-from ..transport.algorithms import available_algorithms
+from ..keys.x509 import SSHX509Certificate, SSHX509CertificateChain, decode_shown_certificate
+from ..keys.x509_names import X509NamePattern
+from ..transport.algorithms import available_algorithms, x509_algorithms
+from .x509_trust import X509Trust
 
 
 class HostKeyOwner(Protocol):
@@ -45,6 +49,8 @@ class HostKeyPolicy:
         revoked_keys: RevokedKeys | None = None,
         ca_signature_algs: Collection[bytes] = DEFAULT_CA_SIGNATURES,
         accept_new: Callable[[SSHKey], None] | None = None,
+        x509_trusted: Sequence[SSHX509Certificate] | None = None,
+        x509_purposes: Collection[ObjectIdentifier] | None = None,
     ) -> None:
         self._host = host
         self._addr = addr
@@ -56,17 +62,49 @@ class HostKeyPolicy:
         self._authorities: Sequence[SSHKey] = ()
         self.trusted: Sequence[SSHKey] = ()
         self.revoked: Sequence[SSHKey] = ()
+        self._x509_known: Sequence[SSHX509Certificate] = ()
+        self._x509_subjects: Sequence[X509NamePattern] = ()
+        self._revoked_subjects: Sequence[X509NamePattern] = ()
+        self._x509: X509Trust | None = None
 
         if self._check:
-            self.trusted, self._authorities, self.revoked = match_known_hosts(known_hosts, host, addr, port)[:3]
+            found = match_known_hosts(known_hosts, host, addr, port)
+            self.trusted, self._authorities, self.revoked = found[:3]
+
+            # None turns X.509 off altogether.
+            if x509_trusted is not None:
+                self._x509_known, self._x509_subjects = found.x509_certs, found.x509_subjects
+                self._revoked_subjects = found.revoked_subjects
+                authorities = (*found.x509_certs, *x509_trusted)
+
+                if authorities:
+                    self._x509 = X509Trust(
+                        authorities, x509_purposes, revoked_keys, found.revoked_keys, found.revoked_certs
+                    )
 
     @property
     def known_algorithms(self) -> tuple[bytes, ...]:
         """The algorithms of trusted authorities and keys: a server is asked for a key that can be verified."""
 
+        if self._x509_known or (self._x509 and not self.trusted and not self._authorities):
+            return x509_algorithms(available_algorithms('signature'))
+
         certified = filter(is_certificate_algorithm, available_algorithms('host_key')) if self._authorities else ()
 
         return tuple(dict.fromkeys((*certified, *(name for key in self.trusted for name in key.sig_algorithms))))
+
+    def offered_algorithms(self, algorithms: Sequence[bytes], explicit: bool) -> tuple[bytes, ...]:
+        """List what the server is asked for: X.509 only if such a certificate could be verified, or nothing is."""
+
+        if self._check and self._x509 is None:
+            algorithms = [name for name in algorithms if not is_x509_algorithm(name)]
+
+            if not algorithms:
+                raise ValueError('server_host_key_algs: X.509 certificates are asked for, and none are trusted')
+        elif self._x509 and not explicit:
+            algorithms = (*algorithms, *x509_algorithms(available_algorithms('signature')))
+
+        return order_algorithms(algorithms, self.known_algorithms, explicit)
 
     def verify(self, key_data: bytes, owner: HostKeyOwner) -> SSHKey:
         """Return the key if it is trusted; every doubt is a refusal.
@@ -78,7 +116,7 @@ class HostKeyPolicy:
         """
 
         try:
-            cert = decode_certificate(key_data) if is_certificate_blob(key_data) else None
+            cert = decode_shown_certificate(key_data) if is_certificate_blob(key_data) else None
             key = cert.key if cert else decode_public_key(key_data)
         except KeyImportError as exc:
             raise HostKeyNotVerifiable(f'Host key of {self._name} is not valid: {exc}') from exc
@@ -87,6 +125,13 @@ class HostKeyPolicy:
             raise HostKeyNotVerifiable(f'Host key of {self._name} is revoked: {key.get_fingerprint()}')
 
         if not self._check:
+            return key
+
+        if isinstance(cert, SSHX509CertificateChain):
+            # As with OpenSSH's, a certificate of a key that is known counts for its key alone.
+            if not includes(self.trusted, key):
+                self._verify_x509(cert)
+
             return key
 
         if cert and self._trusts_authority(cert, owner):
@@ -128,6 +173,30 @@ class HostKeyPolicy:
         return includes(self._authorities, authority) or (
             owner.validate_host_ca_key(self._host, self._addr, self._port, authority) is True
         )
+
+    def _verify_x509(self, chain: SSHX509CertificateChain) -> None:
+        """Check the path, and that the certificate is this host's, by its names or by what known_hosts lists."""
+
+        if self._x509 is None:
+            raise HostKeyNotVerifiable(f'Host certificate of {self._name} is refused: no X.509 certificate is trusted')
+
+        try:
+            own = self._x509.verify(chain)
+        except ValueError as exc:
+            raise HostKeyNotVerifiable(f'Host certificate of {self._name} is refused: {exc}') from None
+
+        if any(pattern.matches(own.subject) for pattern in self._revoked_subjects):
+            raise HostKeyNotVerifiable(f'Host certificate of {self._name} is refused: its subject is revoked')
+
+        if self._x509_subjects:
+            listed = any(pattern.matches(own.subject) for pattern in self._x509_subjects)
+        else:
+            listed = own in self._x509_known or own.names_host(self._host)
+
+        if not listed:
+            raise HostKeyNotVerifiable(
+                f'Host certificate of {self._name} is refused: it is not made out to this host'
+            )
 
     def _verify_certificate(self, cert: SSHOpenSSHCertificate) -> None:
         try:

@@ -22,6 +22,7 @@ from . import options_load as load
 from . import options_prepare as prepare
 from . import options_table as table
 from . import options_trust as trust
+from . import options_x509 as x509
 from .callbacks import SSHClient, SSHServer
 from .canonical import canonical_name
 from .config_client import ClientConfig, client_files
@@ -192,6 +193,12 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
 
         if touched('known_hosts') and 'known_hosts' not in given:
             values['known_hosts'] = trust.default_known_hosts()
+
+        if touched('x509_trusted_certs') and 'x509_trusted_certs' not in given:
+            values['x509_trusted_certs'] = x509.default_certs()
+
+        if touched('x509_trusted_cert_paths') and 'x509_trusted_cert_paths' not in given:
+            values['x509_trusted_cert_paths'] = x509.default_cert_paths()
 
         if touched('env') and 'env' not in given:
             values['env'] = {}

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
+from cryptography.x509 import ObjectIdentifier
+
 from ..errors import ConfigParseError
+from ..keys.x509 import SSHX509Certificate
 from ..transport.algorithms import available_algorithms
 from . import options_load as load
 from . import options_prepare as prepare
@@ -72,6 +75,9 @@ class SSHConnectionOptions:
     public_key_auth: bool
     kbdint_auth: bool
     password_auth: bool
+    x509_trusted_certs: tuple[SSHX509Certificate, ...] | None
+    x509_trusted_cert_paths: tuple[SSHX509Certificate, ...]
+    x509_purposes: tuple[ObjectIdentifier, ...] | None
     gss_host: str | None
     gss_store: Mapping[str | bytes, str | bytes] | None
     gss_auth: bool
@@ -91,6 +97,15 @@ class SSHConnectionOptions:
 
     _given: Mapping[str, Any]
     _configured: Mapping[str, Configured]
+
+    @property
+    def x509_authorities(self) -> tuple[SSHX509Certificate, ...] | None:
+        """The X.509 certificates that are trusted, of both options; None if X.509 is turned off."""
+
+        if self.x509_trusted_certs is None:
+            return None
+
+        return self.x509_trusted_certs + self.x509_trusted_cert_paths
 
     def __init__(self, options: Self | None = None, **kwargs: object) -> None:
         if options is not None and not isinstance(options, type(self)):

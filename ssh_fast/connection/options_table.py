@@ -12,6 +12,7 @@ from ..userauth.server_policy import MAX_FAILURES
 from . import options_gss as gss
 from . import options_prepare as prepare
 from . import options_trust as trust
+from . import options_x509 as x509
 from .callbacks import SSHClient, SSHServer
 
 _DEFAULT_VERSION = b'ssh_fast'
@@ -45,6 +46,8 @@ COMMON: dict[str, Option] = {
     'password_auth': Option(prepare.boolean, True),
     'gss_host': Option(gss.host),
     'gss_auth': Option(gss.switch, False),
+    'x509_trusted_certs': Option(x509.trusted_certs, ()),
+    'x509_trusted_cert_paths': Option(x509.trusted_cert_paths, ()),
     'rekey_bytes': Option(prepare.byte_count, 1 << 30),
     'rekey_seconds': Option(prepare.positive_duration, 3600.0),
     'connect_timeout': Option(prepare.optional_duration),
@@ -70,6 +73,7 @@ CLIENT: dict[str, Option] = {
     'canonicalize_permitted_cnames': Option(prepare.permitted_cnames, ()),
     'client_version': Option(prepare.version, _DEFAULT_VERSION),
     'known_hosts': Option(trust.known_hosts),
+    'x509_purposes': Option(x509.purposes, x509.purposes('x509_purposes', 'secureShellServer')),
     'host_key_alias': Option(prepare.optional_host),
     'server_host_key_algs': Option(prepare.algorithms('host_key')),
     'strict_host_key_checking': Option(prepare.choice('yes', 'accept-new'), 'yes'),
@@ -114,6 +118,7 @@ SERVER: dict[str, Option] = {
     'server_host_certs': Option(trust.certificates, ()),
     'send_server_host_keys': Option(prepare.boolean, False),
     'known_client_hosts': Option(trust.known_hosts),
+    'x509_purposes': Option(x509.purposes, x509.purposes('x509_purposes', 'secureShellClient')),
     'trust_client_host': Option(prepare.boolean, False),
     'rdns_lookup': Option(prepare.boolean, False),
     'authorized_client_keys': Option(trust.authorized_keys),
@@ -147,8 +152,6 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
     'reload': (False,),
     'canonical': (False,),
     'final': (False,),
-    'x509_trusted_certs': (None, []),
-    'x509_trusted_cert_paths': (None, []),
     'gss_kex': _OFF,
     'x11_forwarding': _OFF,
     'x11_auth_path': _NONE,
@@ -157,7 +160,6 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
 UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
     'tunnel': (None, ''),
-    'x509_purposes': (None, 'secureShellServer'),
     'x11_display': _NONE,
     'x11_single_connection': (False,),
 }
@@ -171,7 +173,6 @@ UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
     'canonicalize_fallback_local': (True,),
     'canonicalize_max_dots': (1,),
     'canonicalize_permitted_cnames': ([],),
-    'x509_purposes': (None, 'secureShellClient'),
     'accept_addr': ('',),
     'accept_port': (0,),
     'client_addr': ('',),

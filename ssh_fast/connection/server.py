@@ -18,7 +18,7 @@ from ..process.process import SSHServerProcess
 from ..process.streams import SSHReader, SSHServerStreamSession, SSHWriter
 from ..sftp.server import SFTPServer
 from ..sftp.server_session import SFTPServerSession
-from ..transport.algorithms import host_key_algorithms
+from ..transport.algorithms import host_key_algorithms, x509_algorithms
 from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .agent_forwarding import AgentListener, AgentStreamSession
@@ -72,7 +72,10 @@ class SSHServerConnection(SSHConnection):
             encryption_algs=options.encryption_algs,
             mac_algs=options.mac_algs,
             compression_algs=options.compression_algs,
-            sig_algs=options.signature_algs,
+            sig_algs=(
+                options.signature_algs
+                + (x509_algorithms(options.signature_algs) if options.x509_authorities else ())
+            ),
             host_key_algs=host_key_algorithms(options.signature_algs, options.server_host_keys),
             host_keys=options.server_host_keys,
             rekey_bytes=options.rekey_bytes,

@@ -204,7 +204,7 @@ class ServerLogin:
 
         return self._options.public_key_auth and (
             self._authorized_keys is not None
-            or bool(self._options.trusted_user_ca_keys)
+            or bool(self._options.trusted_user_ca_keys or self._options.x509_authorities)
             or self._owner.public_key_auth_supported()
         )
 

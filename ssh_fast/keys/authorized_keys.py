@@ -6,17 +6,20 @@ that is not known or not valid is refused whole: what it meant to restrict would
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
 from ..errors import KeyImportError
 from ..logging import logger, printable
+from .certificate_names import is_x509_algorithm
 from .file_cache import read_bounded
 from .key import SSHKey, decode_public_key
 from .openssh_format import decode_public_line
 from .patterns import HostPatternList
+from .x509 import SSHX509Certificate, SSHX509CertificateChain
+from .x509_names import X509NamePattern
 
 # OpenSSH's SSH_MAX_PUBKEY_BYTES. A line that is longer is refused whole, never cut into two.
 _MAX_LINE_SIZE = 16384
@@ -107,6 +110,10 @@ def parse_time(value: str) -> float:
     raise ValueError(f'Expected a time as YYYYMMDD[HHMM[SS]][Z], got {value!r}')
 
 
+def _subject(options: _Options, value: str) -> None:
+    options.setdefault('subject', []).append(X509NamePattern(value))
+
+
 def _tunnel(options: _Options, value: str) -> None:
     if value != 'any' and not re.fullmatch(r'\d{1,9}', value, re.ASCII):
         raise ValueError(f'Expected tunnel="number" or "any", got {value!r}')
@@ -129,6 +136,7 @@ _VALUE_OPTIONS: dict[str, Callable[[_Options, str], None]] = {
     'permitlisten': _permit('permitlisten', True),
     'permitopen': _permit('permitopen', False),
     'principals': _principals,
+    'subject': _subject,
     'tunnel': _tunnel,
 }
 
@@ -198,12 +206,13 @@ class SSHAuthorizedKeys:
 
     def __init__(self, authorized_keys: str | None = None) -> None:
         self._entries: dict[tuple[bytes, bool], list[_Options]] = {}
+        self._x509: list[tuple[SSHX509Certificate, _Options]] = []
 
         if authorized_keys is not None:
             self.load(authorized_keys)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} of {sum(map(len, self._entries.values()))} keys>'
+        return f'<{type(self).__name__} of {sum(map(len, self._entries.values())) + len(self._x509)} keys>'
 
     def load(self, authorized_keys: str, source: str = 'authorized_keys') -> None:
         """Add the lines of an authorized_keys text; `source` is its name in messages. Refused lines are logged."""
@@ -242,6 +251,39 @@ class SSHAuthorizedKeys:
 
         return None
 
+    @property
+    def has_x509(self) -> bool:
+        """Whether there are lines of X.509 certificates."""
+
+        return bool(self._x509)
+
+    def match_x509(
+        self, chain: SSHX509CertificateChain, client_host: str, client_addr: str, *, now: float | None = None
+    ) -> Iterator[tuple[Mapping[str, Any], SSHX509Certificate]]:
+        """Yield options and certificate of the lines that admit a chain, if it leads to the line's certificate.
+
+        A line with cert-authority has an authority's certificate, any other the key's own. A line with subjects admits
+        certificates of these alone.
+        """
+
+        own = chain.certs[0]
+
+        for cert, options in self._x509:
+            if (
+                ('cert-authority' in options or cert == own)
+                and all(pattern.matches(own.subject) for pattern in options.get('subject', ()))
+                and options_admit(options, client_host, client_addr, now)
+                and ('principals' not in options or any(name in options['principals'] for name in own.user_principals))
+            ):
+                yield dict(options), cert
+
+    def validate_x509(
+        self, cert: SSHX509CertificateChain, client_host: str, client_addr: str
+    ) -> tuple[Mapping[str, Any] | None, SSHX509Certificate | None]:
+        """Return options and certificate of the first line that may admit a chain; whether it leads there is open."""
+
+        return next(self.match_x509(cert, client_host, client_addr), (None, None))
+
     def _load_line(self, line: str) -> None:
         size = len(line.encode(errors='surrogateescape'))
 
@@ -252,8 +294,16 @@ class SSHAuthorizedKeys:
             raise ValueError('Expected a line without NUL')
 
         fields = decode_public_line(line)
-        key = decode_public_key(fields.public_data)
         options = parse_options(fields.options)
+
+        if is_x509_algorithm(fields.algorithm):
+            self._x509.append((SSHX509Certificate.construct_from_der(fields.public_data, fields.comment), options))
+            return
+
+        if 'subject' in options:
+            raise ValueError('Expected subject with an X.509 certificate, got it with a key')
+
+        key = decode_public_key(fields.public_data)
         self._entries.setdefault((key.public_data, 'cert-authority' in options), []).append(options)
 
 

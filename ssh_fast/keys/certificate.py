@@ -76,6 +76,11 @@ class SSHCertificate:
     def __hash__(self) -> int:
         return hash(self.public_data)
 
+    def shown(self) -> 'SSHCertificate':
+        """Return the certificate in the form in which peers are shown it."""
+
+        return self
+
     def get_algorithm(self) -> str:
         """Return the name of the certificate's algorithm."""
 

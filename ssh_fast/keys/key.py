@@ -37,6 +37,9 @@ class SSHKey:
     # Those of `sig_algorithms` that `verify` never takes: they count only where a caller's own list names them.
     weak_sig_algorithms: ClassVar[frozenset[bytes]] = frozenset()
 
+    # The names of signatures under X.509 certificates, where they differ (RFC 6187)
+    x509_sig_algorithms: ClassVar[tuple[bytes, ...]] = ()
+
     # Whether signing waits for a device, and its touch
     needs_device: ClassVar[bool] = False
 
@@ -162,7 +165,7 @@ class SSHKey:
         if not self.is_private:
             raise ValueError(f'A private key is needed for signing, got the public {self.get_algorithm()} key')
 
-        if sig_algorithm not in self.sig_algorithms:
+        if sig_algorithm not in self.sig_algorithms + self.x509_sig_algorithms:
             name = sig_algorithm.decode(errors='replace')
             raise ValueError(f'A {self.get_algorithm()} key cannot make {name} signatures')
 
@@ -390,6 +393,72 @@ class SSHKey:
             self, host_key, key_id, version, serial, principals, valid_after, valid_before, sig_alg, comment
         )
 
+    def generate_x509_user_certificate(
+        self,
+        user_key: 'SSHKey',
+        subject: str,
+        issuer: str | None = None,
+        serial: int | None = None,
+        principals: str | Sequence[str] = (),
+        valid_after: int | float | datetime | str = 0,
+        valid_before: int | float | datetime | str = 0xffffffffffffffff,
+        purposes: str | Sequence[str] | None = 'secureShellClient',
+        hash_alg: str | tuple[()] = (),
+        comment: bytes | str | tuple[()] | None = (),
+    ) -> Any:
+        """Sign a user's key with this key, an authority's, and return the `SSHX509Certificate`.
+
+        Names are `type=value` pairs between commas; without `issuer` it is the subject. Without `principals` the
+        subject's common name is the user.
+        """
+
+        from .x509_issue import issue_x509_user
+
+        return issue_x509_user(
+            self, user_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment
+        )
+
+    def generate_x509_host_certificate(
+        self,
+        host_key: 'SSHKey',
+        subject: str,
+        issuer: str | None = None,
+        serial: int | None = None,
+        principals: str | Sequence[str] = (),
+        valid_after: int | float | datetime | str = 0,
+        valid_before: int | float | datetime | str = 0xffffffffffffffff,
+        purposes: str | Sequence[str] | None = 'secureShellServer',
+        hash_alg: str | tuple[()] = (),
+        comment: bytes | str | tuple[()] | None = (),
+    ) -> Any:
+        """Sign a host's key with this key, an authority's; `principals` are the host's names and addresses."""
+
+        from .x509_issue import issue_x509_host
+
+        return issue_x509_host(
+            self, host_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment
+        )
+
+    def generate_x509_ca_certificate(
+        self,
+        ca_key: 'SSHKey',
+        subject: str,
+        issuer: str | None = None,
+        serial: int | None = None,
+        valid_after: int | float | datetime | str = 0,
+        valid_before: int | float | datetime | str = 0xffffffffffffffff,
+        ca_path_len: int | None = None,
+        hash_alg: str | tuple[()] = (),
+        comment: bytes | str | tuple[()] | None = (),
+    ) -> Any:
+        """Sign an authority's key; `ca_path_len` bounds how many authorities may stand below it."""
+
+        from .x509_issue import issue_x509_ca
+
+        return issue_x509_ca(
+            self, ca_key, subject, issuer, serial, valid_after, valid_before, ca_path_len, hash_alg, comment
+        )
+
     def _check_private(self) -> None:
         if not self.is_private:
             raise KeyExportError(f'A private key is needed, got the public {self.get_algorithm()} key')
@@ -486,7 +555,7 @@ def verify_signature(key: SSHKey, data: bytes, sig: bytes, allowed: Collection[b
         sig_algorithm = cursor.string()
 
         # Names are compared whole: a family's name must not admit its other members (CVE-2026-35387).
-        if sig_algorithm not in allowed or sig_algorithm not in key.sig_algorithms:
+        if sig_algorithm not in allowed or sig_algorithm not in key.sig_algorithms + key.x509_sig_algorithms:
             return False
 
         return key.verify_fields(data, sig_algorithm, cursor)

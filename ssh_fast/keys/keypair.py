@@ -99,6 +99,15 @@ class SSHKeyPair:
         if cert.key.public_data != (self._cert.key.public_data if self._cert else self.public_data):
             raise ValueError(f'Expected a certificate of the {self.get_algorithm()} key, got that of another key')
 
+        cert = cert.shown()
+
+        if cert.is_x509_chain:
+            if self._key_type != 'local':
+                raise ValueError(f'X.509 certificates are for keys held here, got one of kind {self._key_type}')
+
+            self.sig_algorithms = tuple(cert.sig_algorithms)
+            self.sig_algorithm = self.sig_algorithms[0]
+
         self._cert = cert
         self.algorithm = cert.algorithm
         self.host_key_algorithms = tuple(cert.host_key_algorithms)

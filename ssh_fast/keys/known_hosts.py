@@ -12,17 +12,22 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from ..constants import DEFAULT_PORT
 from ..errors import KeyImportError
 from ..logging import logger, printable
 from ..wire import encode_string
+from .certificate import SSHCertificate
+from .certificate_files import load_certificates
+from .certificate_names import is_x509_algorithm
 from .file_cache import FileCache, read_bounded
 from .key import KeyRefused, SSHKey, decode_public_key
 from .load import load_public_keys
 from .openssh_format import decode_base64
 from .patterns import HostPattern, HostPatternList, canonical_address
+from .x509 import SSHX509Certificate
+from .x509_names import X509NamePattern
 
 # 64 MiB: far above the largest files in use (some hundred thousand hosts)
 MAX_FILE_SIZE = 64 << 20
@@ -41,20 +46,23 @@ _Path: TypeAlias = str | PurePath
 
 
 class KnownHostKeys(NamedTuple):
-    """What is known about a host. The X.509 lists are those of the public API, and empty."""
+    """What is known about a host; X.509 certificates are trusted by themselves or as authorities, for this host."""
 
     host_keys: Sequence[SSHKey]
     ca_keys: Sequence[SSHKey]
     revoked_keys: Sequence[SSHKey]
-    x509_certs: Sequence[object]
-    revoked_certs: Sequence[object]
-    x509_subjects: Sequence[object]
-    revoked_subjects: Sequence[object]
+    x509_certs: Sequence[SSHX509Certificate]
+    revoked_certs: Sequence[SSHX509Certificate]
+    x509_subjects: Sequence[X509NamePattern]
+    revoked_subjects: Sequence[X509NamePattern]
 
 
 _KeyLists: TypeAlias = Sequence[Sequence[object]]
 _Lookup: TypeAlias = Callable[[str, str, int | None], '_KeyLists | bytes | SSHKnownHosts']
 KnownHostsSource: TypeAlias = '_Path | bytes | SSHKnownHosts | _Lookup | _KeyLists | Sequence[_Path] | None'
+
+
+_Trusted: TypeAlias = SSHKey | SSHX509Certificate | X509NamePattern
 
 
 class _Entry:
@@ -67,10 +75,20 @@ class _Entry:
         self.public_data = public_data
         self.place = place
         self.number = number
-        self._key: SSHKey | None = None
+        self._key: _Trusted | None = None
         self._pending = True
 
-    def key(self) -> SSHKey | None:
+    @classmethod
+    def of_x509(cls, marker: str, trusted: SSHX509Certificate | X509NamePattern, number: int) -> '_Entry':
+        """Make the entry of a line with an X.509 certificate, or a pattern of subjects, which is decoded at once."""
+
+        entry = cls(marker, b'', '', number)
+        entry._key = trusted
+        entry._pending = False
+
+        return entry
+
+    def key(self) -> _Trusted | None:
         """Decode the key; None, logged once, if it cannot be used. One that is revoked and malformed raises."""
 
         if self._pending:
@@ -142,15 +160,22 @@ class SSHKnownHosts:
                 entries = with_port + [entry for entry in entries if entry.marker == '@revoked']
 
         keys: dict[str, list[SSHKey]] = {'': [], '@cert-authority': [], '@revoked': []}
+        certs: tuple[list[SSHX509Certificate], list[SSHX509Certificate]] = ([], [])
+        subjects: tuple[list[X509NamePattern], list[X509NamePattern]] = ([], [])
 
         for entry in entries:
             key = entry.key()
+            revoked = entry.marker == '@revoked'
 
+            if isinstance(key, SSHX509Certificate):
+                certs[revoked].append(key)
+            elif isinstance(key, X509NamePattern):
+                subjects[revoked].append(key)
             # A file hashed by ssh-keygen has a line for each name of a host.
-            if key is not None and key not in keys[entry.marker]:
+            elif key is not None and key not in keys[entry.marker]:
                 keys[entry.marker].append(key)
 
-        return KnownHostKeys(keys[''], keys['@cert-authority'], keys['@revoked'], [], [], [], [])
+        return KnownHostKeys(keys[''], keys['@cert-authority'], keys['@revoked'], *certs, *subjects)
 
     def _match(self, host: str, addr: str) -> list[_Entry]:
         """Find the lines for a name or an address, in the file's order."""
@@ -195,6 +220,11 @@ class SSHKnownHosts:
         if len(fields) < 3:
             raise ValueError('Expected host names, key type and key')
 
+        if is_x509_algorithm(fields[1].encode(errors='replace')):
+            self._index(fields[0], _Entry.of_x509(marker, _decode_x509(fields[2:]), self._count))
+            self._count += 1
+            return
+
         public_data = decode_base64(fields[2])
 
         if not public_data.startswith(encode_string(fields[1].encode(errors='replace'))):
@@ -229,6 +259,17 @@ class SSHKnownHosts:
 
             for name in parts:
                 self._exact.setdefault(_canonical(name), []).append(entry)
+
+
+def _decode_x509(fields: Sequence[str]) -> SSHX509Certificate | X509NamePattern:
+    """Decode what stands behind the name of an X.509 algorithm: a certificate in base64, or subject=pattern."""
+
+    text = ' '.join(fields)
+
+    if text.startswith('subject='):
+        return X509NamePattern(text.removeprefix('subject='))
+
+    return SSHX509Certificate.construct_from_der(decode_base64(fields[0]))
 
 
 def host_name(host: str, port: int) -> str:
@@ -356,17 +397,9 @@ def _match_files(filelist: Iterable[_Path], host: str, addr: str, port: int | No
     """Look up in several files, each with its own remembered parse."""
 
     matches = [read_known_hosts(filename).match(host, addr, port) for filename in filelist]
-    host_keys, ca_keys, revoked_keys = ([key for match in matches for key in match[slot]] for slot in range(3))
+    joined: Any = ([item for match in matches for item in match[slot]] for slot in range(7))
 
-    return KnownHostKeys(
-        cast('list[SSHKey]', host_keys),
-        cast('list[SSHKey]', ca_keys),
-        cast('list[SSHKey]', revoked_keys),
-        [],
-        [],
-        [],
-        [],
-    )
+    return KnownHostKeys(*joined)
 
 
 def _from_lists(lists: Sequence[Sequence[object]]) -> KnownHostKeys:
@@ -375,9 +408,21 @@ def _from_lists(lists: Sequence[Sequence[object]]) -> KnownHostKeys:
     if len(lists) not in (3, 7):
         raise ValueError(f'Expected known hosts of 3 or 7 lists, got {len(lists)}')
 
-    if any(lists[3:]):
-        raise ValueError('X.509 certificates are not supported here: expected empty lists of them')
-
     keys = [load_public_keys(cast('Sequence[bytes | _Path | SSHKey]', part)) for part in lists[:3]]
+    sources = [item for part in lists[3:5] for item in part]
 
-    return KnownHostKeys(keys[0], keys[1], keys[2], [], [], [], [])
+    if not all(isinstance(item, bytes | str | PurePath | SSHCertificate) for item in sources):
+        raise ValueError('Expected certificates, their data or their files in the fourth and fifth list of known hosts')
+
+    certs = [load_certificates(cast('Sequence[bytes | _Path | SSHCertificate]', part)) for part in lists[3:5]]
+    subjects = [
+        [item if isinstance(item, X509NamePattern) else X509NamePattern(str(item)) for item in part]
+        for part in lists[5:]
+    ]
+
+    if not all(isinstance(cert, SSHX509Certificate) for part in certs for cert in part):
+        raise ValueError('Expected X.509 certificates in the fourth and fifth list of known hosts')
+
+    x509: Any = [*certs, *subjects] or [[], [], [], []]
+
+    return KnownHostKeys(keys[0], keys[1], keys[2], *x509)

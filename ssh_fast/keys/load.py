@@ -27,6 +27,7 @@ from .key_files import (
 )
 from .keypair import PassphraseValue, Seal, SSHKeyPair, SSHLocalKeyPair, SSHSealedKeyPair
 from .rsa import set_default_skip_rsa_key_validation
+from .x509 import SSHX509CertificateChain
 
 __all__ = [
     'KeyPairItem',
@@ -119,7 +120,7 @@ def load_keypairs(
 
     by_key = {cert.key.public_data: cert for cert in reversed(certs)}
 
-    return [made for pair in pairs for made in _with_certificate(pair, by_key.get(pair.public_data))]
+    return [made for pair in pairs for made in _with_certificate(pair, by_key.get(pair.public_data), certs)]
 
 
 def open_keypairs(keypairs: Sequence[SSHKeyPair]) -> Sequence[SSHKeyPair]:
@@ -155,8 +156,19 @@ def _is_certificate_of(key: object, other: object) -> bool:
     return b'PRIVATE KEY-----' not in other[:_LABEL_WITHIN] and other[:1] != b'\x30'
 
 
-def _with_certificate(pair: SSHKeyPair, cert: SSHCertificate | None) -> list[SSHKeyPair]:
-    return [pair] if cert is None else [pair.with_certificate(cert), pair]
+def _with_authorities(cert: SSHCertificate, certs: Sequence[SSHCertificate]) -> SSHCertificate:
+    """Return a certificate as it is shown: one of X.509 with those above it."""
+
+    if not cert.is_x509 or cert.is_x509_chain:
+        return cert
+
+    return SSHX509CertificateChain.construct_from_certs([cert, *(other for other in certs if other is not cert)])
+
+
+def _with_certificate(
+    pair: SSHKeyPair, cert: SSHCertificate | None, others: Sequence[SSHCertificate] = ()
+) -> list[SSHKeyPair]:
+    return [pair] if cert is None else [pair.with_certificate(_with_authorities(cert, others)), pair]
 
 
 class _Loader:
@@ -187,7 +199,7 @@ class _Loader:
                 if not found:
                     raise KeyImportError('Expected a certificate behind the key, found none')
 
-                cert = found[0]
+                cert = _with_authorities(found[0], found)
 
         if isinstance(item, SSHKeyPair):
             pairs = [item]

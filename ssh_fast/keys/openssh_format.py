@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.poly1305 import Poly1305
 from ..errors import KeyEncryptionError, KeyExportError, KeyImportError, PacketDecodeError
 from ..logging import printable
 from ..wire import Cursor, encode_string, encode_uint32
+from .certificate_names import X509_PREFIX
 
 _MAGIC = b'openssh-key-v1\0'
 _SALT_SIZE = 16
@@ -308,11 +309,14 @@ class PublicLine(NamedTuple):
     comment: bytes | None
 
 
-_ALGORITHM_NAME = re.compile(r'(ssh|ecdsa|sk|rsa|webauthn)-[!-~]+')
+_ALGORITHM_NAME = re.compile(r'(ssh|ecdsa|sk|rsa|webauthn|x509v3)-[!-~]+')
 
 
 def decode_public_line(line: str) -> PublicLine:
-    """Take a line apart: options, algorithm name, base64 blob, comment; the blob must begin with the same name."""
+    """Take a line apart: options, algorithm name, base64 blob, comment; the blob must begin with the same name.
+
+    That of an X.509 certificate is DER, which has no name.
+    """
 
     options, rest = '', line.strip()
 
@@ -328,7 +332,8 @@ def decode_public_line(line: str) -> PublicLine:
     public_data = decode_base64(fields[1])
     algorithm = fields[0].encode(errors='replace')
 
-    if not public_data.startswith(encode_string(algorithm)):
+    # On lines X.509 certificates stand without the encoding of SSH.
+    if not public_data.startswith(encode_string(algorithm)) and not algorithm.startswith(X509_PREFIX):
         raise KeyImportError(f'The key in base64 is not of the type {printable(fields[0], 64)!r} named before it')
 
     # Comments are in any encoding: what is not UTF-8 was read as escapes.

@@ -27,6 +27,9 @@ _HASHES: dict[bytes, hashes.HashAlgorithm] = {
     b'ssh-rsa': hashes.SHA1(),
 }
 
+# Under X.509 certificates the signatures of rsa-sha2-256 have another name (RFC 6187 section 3).
+_X509_NAME = b'rsa2048-sha256'
+
 _skip_validation = False
 _min_bits = _DEFAULT_MIN_BITS
 
@@ -56,6 +59,7 @@ class RSAKey(SSHKey):
     algorithm = b'ssh-rsa'
     sig_algorithms = tuple(_HASHES)
     weak_sig_algorithms = frozenset((b'ssh-rsa',))
+    x509_sig_algorithms = (_X509_NAME,)
     type_name = 'RSA'
     has_traditional_format = True
 
@@ -221,7 +225,7 @@ class RSAKey(SSHKey):
         if self._private_key is None:
             raise ValueError('A private key is needed for signing')
 
-        blob = self._private_key.sign(data, padding.PKCS1v15(), _HASHES[sig_algorithm])
+        blob = self._private_key.sign(data, padding.PKCS1v15(), _hash(sig_algorithm))
 
         # One wrong signature reveals the factors to whoever sees it (Boneh, DeMillo, Lipton 1997).
         if not self.verify_raw(data, sig_algorithm, blob):
@@ -238,11 +242,15 @@ class RSAKey(SSHKey):
             return False
 
         try:
-            self._public_key.verify(blob.rjust(size, b'\0'), data, padding.PKCS1v15(), _HASHES[sig_algorithm])
+            self._public_key.verify(blob.rjust(size, b'\0'), data, padding.PKCS1v15(), _hash(sig_algorithm))
         except InvalidSignature:
             return False
 
         return True
+
+
+def _hash(sig_algorithm: bytes) -> hashes.HashAlgorithm:
+    return _HASHES[b'rsa-sha2-256' if sig_algorithm == _X509_NAME else sig_algorithm]
 
 
 def _positive(cursor: Cursor, max_bits: int, name: str) -> int:

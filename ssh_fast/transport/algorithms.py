@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from .._cipher import CIPHER_SUITES, MAC_SUITES, legacy_cipher_suites, legacy_mac_suites
-from ..keys.certificate_names import certificate_algorithms
+from ..keys.certificate_names import X509_ALGORITHMS, certificate_algorithms, needed_signature
 from ..keys.keypair import SSHKeyPair
 from .kex import KEX_METHODS
 
@@ -191,13 +191,24 @@ def legacy_algorithms(kind: str) -> tuple[bytes, ...]:
 
     names = _LEGACY['signature' if kind == 'host_key' else kind]
 
-    return names + certificate_algorithms(names) if kind == 'host_key' else _usable(kind, names)
+    return names + certificate_algorithms(names) + (b'x509v3-ssh-rsa',) if kind == 'host_key' else _usable(kind, names)
 
 
 def known_algorithms(kind: str) -> tuple[bytes, ...]:
-    """List every algorithm that can be named: the default offer, what was registered, and that of old peers."""
+    """List every algorithm that can be named: the default offer, what was registered, and that of old peers.
 
-    return tuple(dict.fromkeys([*available_algorithms(kind), *_registered[kind], *legacy_algorithms(kind)]))
+    Those of X.509 are in no default offer: who trusts such certificates offers them.
+    """
+
+    x509 = X509_ALGORITHMS if kind == 'host_key' else ()
+
+    return tuple(dict.fromkeys([*available_algorithms(kind), *_registered[kind], *x509, *legacy_algorithms(kind)]))
+
+
+def x509_algorithms(signature_algs: Sequence[bytes]) -> tuple[bytes, ...]:
+    """List the X.509 algorithms whose signatures are among those allowed."""
+
+    return tuple(name for name in X509_ALGORITHMS if needed_signature(name) in signature_algs)
 
 
 def host_key_algorithms(signature_algs: Sequence[bytes], host_keys: Iterable[SSHKeyPair]) -> tuple[bytes, ...]:
@@ -206,7 +217,7 @@ def host_key_algorithms(signature_algs: Sequence[bytes], host_keys: Iterable[SSH
     A key that can make none of these is offered for those of the default offer that it can make.
     """
 
-    chosen = (*certificate_algorithms(signature_algs), *signature_algs)
+    chosen = (*x509_algorithms(signature_algs), *certificate_algorithms(signature_algs), *signature_algs)
     names = list(chosen)
 
     for pair in host_keys:

@@ -13,10 +13,10 @@ from .._cipher import (
     new_sealing_cipher,
 )
 from ..errors import KeyExchangeFailed, KeyImportError, ProtocolError
-from ..keys.certificate import decode_certificate
 from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import decode_public_key, verify_signature
 from ..keys.keypair import SSHKeyPair
+from ..keys.x509 import decode_shown_certificate
 from ..wire import encode_string
 from .algorithms import EXT_INFO_CLIENT, EXT_INFO_SERVER, STRICT_KEX_CLIENT, STRICT_KEX_SERVER
 from .kex import KEX_METHODS, KexContext, KexResult, KeyExchange
@@ -176,7 +176,7 @@ class Exchanges:
 
         try:
             if is_certificate_algorithm(algorithm):
-                cert = decode_certificate(result.host_key_data)
+                cert = decode_shown_certificate(result.host_key_data)
                 key, name, usable = cert.key, cert.get_algorithm(), cert.host_key_algorithms
             else:
                 key = decode_public_key(result.host_key_data)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import ClassVar, Protocol, TypeVar
 
 from ..errors import ProtocolError
-from ..keys.certificate_names import certificate_algorithm, is_certificate_algorithm
+from ..keys.certificate_names import certificate_algorithm, is_certificate_algorithm, needed_signature
 from ..keys.keypair import SSHKeyPair
 from ..wire import Cursor, encode_boolean, encode_string
 from .gss import GSSContext
@@ -307,6 +307,13 @@ def choose_algorithm(owner: AttemptOwner, keypair: SSHKeyPair) -> tuple[SSHKeyPa
     and the algorithm's name in the request, which for a certificate is the certificate's. A key with a single algorithm
     is tried even if the list leaves it out: some servers list RSA only.
     """
+
+    if keypair.has_x509_chain:
+        # One way to sign, which servers that list none of X.509 may take too
+        if owner.signature_algs is not None and needed_signature(keypair.algorithm) not in owner.signature_algs:
+            return None
+
+        return copy.copy(keypair), keypair.algorithm
 
     ours = [alg for alg in keypair.sig_algorithms if owner.signature_algs is None or alg in owner.signature_algs]
     theirs = owner.peer_sig_algs

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Protocol, TypeVar, cast
 
 from ..errors import KeyImportError, PasswordChangeRequired, PermissionDenied
-from ..keys.certificate import SSHCertificate, decode_certificate
-from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
+from ..keys.certificate import SSHCertificate
+from ..keys.certificate_names import is_certificate_algorithm, needed_signature, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key, verify_signature
+from ..keys.x509 import decode_shown_certificate
 from ..wire import Cursor, encode_string
 from .gss import GSSContext
 from .messages import (
@@ -279,12 +280,12 @@ class HostBased(ServerMethod):
 def usable_credential(owner: LoginOwner, algorithm: bytes, key_data: bytes) -> Credential | None:
     """Decode the key or certificate of a request; None if it is malformed, not accepted, or not the algorithm's."""
 
-    if plain_algorithm(algorithm) not in owner.signature_algs:
+    if needed_signature(algorithm) not in owner.signature_algs:
         return None
 
     try:
         if is_certificate_algorithm(algorithm):
-            cert = decode_certificate(key_data)
+            cert = decode_shown_certificate(key_data)
 
             return cert if algorithm in cert.host_key_algorithms else None
 

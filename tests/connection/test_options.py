@@ -104,8 +104,7 @@ def test_unknown_names_are_refused(cls):
 UNSUPPORTED = {
     'tunnel': 'jump', 'proxy_command': 'nc %h %p', 'canonicalize_hostname': True,
     'canonical_domains': ['x'], 'canonicalize_fallback_local': False, 'canonicalize_max_dots': 2,
-    'canonicalize_permitted_cnames': [('a', 'b')], 'x509_trusted_certs': ['x.pem'],
-    'x509_trusted_cert_paths': ['/etc/ssl'], 'x509_purposes': 'any',
+    'canonicalize_permitted_cnames': [('a', 'b')],
     'gss_kex': True,
     'x11_forwarding': 'ignore-failure', 'x11_display': ':0',
     'x11_auth_path': '/x', 'x11_single_connection': True, 'loop': object(), 'last_config': object(),
@@ -136,10 +135,10 @@ def test_supported_and_unsupported_names_together_are_all_names():
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        ('x509_trusted_certs', None), ('tunnel', None),
+        ('tunnel', None),
         ('x11_forwarding', False),
         ('gss_kex', False),
-        ('reload', False), ('x509_purposes', 'secureShellServer'),
+        ('reload', False),
     ],
 )  # fmt: skip
 def test_values_that_turn_an_unsupported_option_off_are_fine(name, value):

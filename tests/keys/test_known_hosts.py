@@ -170,7 +170,7 @@ def test_forms_of_the_option(tmp_path):
     assert match_known_hosts([path, other], 'host', '', 22) == ([KEYS[0]], [], [KEYS[1]], [], [], [], [])
     assert match_known_hosts([], 'host', '', 22) == NOTHING
 
-    for bad in (None, ([], []), ([], [], [], ['cert'], [], [], [])):
+    for bad in (None, ([], []), ([], [], [], [KEYS[0]], [], [], [])):
         with pytest.raises(ValueError, match='xpected'):
             match_known_hosts(bad, 'host', '', 22)
 

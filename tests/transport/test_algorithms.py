@@ -128,7 +128,9 @@ LEGACY = {
     },
     'compression': {'zlib'},
     'signature': {'ssh-rsa', 'ssh-dss'},
-    'host_key': {'ssh-rsa', 'ssh-dss', 'ssh-rsa-cert-v01@openssh.com', 'ssh-dss-cert-v01@openssh.com'},
+    'host_key': {
+        'ssh-rsa', 'ssh-dss', 'ssh-rsa-cert-v01@openssh.com', 'ssh-dss-cert-v01@openssh.com', 'x509v3-ssh-rsa',
+    },
 }  # fmt: skip
 WEAK = ('sha1', 'md5', 'cbc', 'arcfour', 'ssh-rsa', 'ssh-dss', '-96')
 
