@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import sys
 from dataclasses import replace
 
 import pytest
 
 import ssh_fast
+from ssh_fast.connection.gss import ClientContext, ServerContext
+from ssh_fast.userauth.gss import GSSFailure, GSSStep
 from tests.interop.asyncssh_peer import asyncssh_server
 from tests.interop.kdc import HOST, REALM, running_kdc
 from tests.interop.ours import Watcher, our_server, watching
@@ -241,3 +244,58 @@ async def test_asyncssh_server(key_ring, tmp_path, kdc):
 
         with pytest.raises(ssh_fast.PermissionDenied):
             await ssh_fast.connect(**gss_options(target, kdc.mallorys))
+
+
+# --- the contexts themselves
+
+
+async def established(kdc):
+    client = ClientContext(HOST, {'ccache': kdc.own}, delegate=False)
+    server = ServerContext(HOST, None)
+    await server.acquire()
+    asked = await client.step(b'')
+    answered = await server.step(asked.token)
+    assert answered.complete and answered.protects_integrity
+    assert await client.step(answered.token) == GSSStep(b'', True, True)
+    return client, server, asked.token
+
+
+async def test_mics(kdc):
+    client, server, _ = await established(kdc)
+    mic = client.sign(b'data')
+    server.verify(b'data', mic)
+
+    for data, wrong in ((b'date', mic), (b'data', mic[:-1]), (b'data', b''), (b'data', bytes(len(mic)))):
+        with pytest.raises(GSSFailure):
+            server.verify(data, wrong)
+
+    other, _, _ = await established(kdc)
+    with pytest.raises(GSSFailure):
+        server.verify(b'data', other.sign(b'data'))
+
+    # Its own MIC does not come back as the peer's.
+    with pytest.raises(GSSFailure):
+        server.verify(b'data', server.sign(b'data'))
+
+
+async def test_bad_tokens(kdc):
+    _, _, good = await established(kdc)
+    flipped = good[:-9] + bytes([good[-9] ^ 1]) + good[-8:]
+
+    for token in (b'', b'x', bytes(1000), good[:-1], good[: len(good) // 2], flipped, b'\x60\x84\xff\xff\xff\xff'):
+        server = ServerContext(HOST, None)
+        await server.acquire()
+        with pytest.raises(GSSFailure):
+            await server.step(token)
+
+        client = ClientContext(HOST, {'ccache': kdc.own}, delegate=False)
+        assert not (await client.step(b'')).complete
+        with pytest.raises(GSSFailure):
+            await client.step(token)
+
+
+async def test_a_library_that_cannot_be_loaded(kdc, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gssapi', None)
+
+    with pytest.raises(GSSFailure, match='cannot be loaded'):
+        await ClientContext(HOST, None, delegate=False).step(b'')
