@@ -94,13 +94,13 @@ class HostKeyPolicy:
         return tuple(dict.fromkeys((*certified, *(name for key in self.trusted for name in key.sig_algorithms))))
 
     def offered_algorithms(self, algorithms: Sequence[bytes], explicit: bool) -> tuple[bytes, ...]:
-        """List what the server is asked for: X.509 only if such a certificate could be verified, or nothing is."""
+        """List what the server is asked for: X.509 only if such a certificate could be verified, or nothing is.
+
+        A user's list of X.509 alone stays: what the server shows is then refused for what it is.
+        """
 
         if self._check and self._x509 is None:
-            algorithms = [name for name in algorithms if not is_x509_algorithm(name)]
-
-            if not algorithms:
-                raise ValueError('server_host_key_algs: X.509 certificates are asked for, and none are trusted')
+            algorithms = [name for name in algorithms if not is_x509_algorithm(name)] or algorithms
         elif self._x509 and not explicit:
             algorithms = (*algorithms, *x509_algorithms(available_algorithms('signature')))
 

@@ -25,7 +25,8 @@ class X509Trust:
         self._purposes = purposes
         self._revoked_keys = revoked_keys
         self._revoked = {key.public_data for key in revoked}
-        self._revoked_certs = {cert.public_data for cert in revoked_certs}
+        # By what is signed: who holds a certificate can write its signature in other ways that verify as well.
+        self._revoked_certs = {cert.x509_cert.tbs_certificate_bytes for cert in revoked_certs}
 
     def verify(self, chain: SSHX509CertificateChain) -> SSHX509Certificate:
         """Return the key's certificate, or raise `ValueError` if its chain leads to none that is trusted.
@@ -44,6 +45,6 @@ class X509Trust:
     def _is_revoked(self, cert: SSHX509Certificate) -> bool:
         return (
             cert.key.public_data in self._revoked
-            or cert.public_data in self._revoked_certs
-            or bool(self._revoked_keys and self._revoked_keys.revokes(cert.key))
+            or cert.x509_cert.tbs_certificate_bytes in self._revoked_certs
+            or bool(self._revoked_keys and self._revoked_keys.revokes(cert))
         )

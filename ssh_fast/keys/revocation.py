@@ -15,9 +15,11 @@ from typing import TypeAlias
 from ..errors import KeyImportError, PacketDecodeError
 from ..wire import Cursor
 from .certificate import SSHCertificate, SSHOpenSSHCertificate
+from .certificate_names import is_x509_algorithm
 from .file_cache import FileCache, read_bounded
-from .key import SSHKey
+from .key import KeyRefused, SSHKey
 from .openssh_format import decode_public_line
+from .x509 import SSHX509Certificate
 
 _Path: TypeAlias = str | PurePath
 RevokedSource: TypeAlias = 'bytes | _Path | RevokedKeys | Sequence[_Path]'
@@ -155,6 +157,9 @@ class RevokedKeys:
         if isinstance(credential, SSHKey):
             return self._revokes_blob(credential.public_data)
 
+        if isinstance(credential, SSHX509Certificate) and credential.x509_cert.tbs_certificate_bytes in self._blobs:
+            return True
+
         if self._revokes_blob(credential.public_data) or self._revokes_blob(credential.key.public_data):
             return True
 
@@ -192,11 +197,25 @@ class RevokedKeys:
 
                     if fields.options:
                         raise KeyImportError('Expected a public key, got something else before it')
+
+                    if is_x509_algorithm(fields.algorithm):
+                        self._revoke_x509(fields.public_data)
+                        continue
                 except KeyImportError as exc:
                     raise KeyImportError(f'line {number}: {exc}') from None
 
                 # Not decoded: a type that is unknown here is revoked all the same.
                 self._blobs.add(fields.public_data)
+
+    def _revoke_x509(self, der: bytes) -> None:
+        try:
+            cert = SSHX509Certificate.construct_from_der(der)
+        except KeyRefused:
+            # Nobody can use such a certificate.
+            return
+
+        # By what is signed: who holds a certificate can write its signature in other ways that verify as well.
+        self._blobs.add(cert.x509_cert.tbs_certificate_bytes)
 
     # --- binary lists
 
