@@ -151,17 +151,22 @@ async def test_the_options_of_a_line_hold():
 
 
 async def test_a_revoked_certificate_whose_signature_is_written_differently():
-    der = USER.export_certificate('der')
-    size = len(USER.x509_cert.signature)
-    at = len(der) - size - 1
-    assert der[at] == 0  # how many bits of the last byte are not used
+    # One whose last bit is 0, which can be said to be unused
+    made = (
+        MID_KEY.generate_x509_user_certificate(USER_KEY, 'CN=u', issuer='CN=Mid', principals='alice')
+        for _ in range(200)
+    )
+    cert = next(cert for cert in made if cert.x509_cert.signature[-1] % 2 == 0)
+    der = cert.export_certificate('der')
+    at = len(der) - len(cert.x509_cert.signature) - 1
+    assert der[at] == 0
     changed = ssh_fast.import_certificate(der[:at] + b'\1' + der[at + 1 :])
-    assert changed != USER
+    assert changed != cert
     client = {'client_keys': [(USER_KEY, [changed, MID])]}
     assert await login(**client)
 
     with pytest.raises(PermissionDenied):
-        await login({'revoked_keys': USER.export_certificate()}, **client)
+        await login({'revoked_keys': cert.export_certificate()}, **client)
 
 
 def host(**kwargs):
