@@ -9,6 +9,8 @@ SOURCES := setup.py pyproject.toml build_support/set_up.sh $(wildcard ssh_fast/*
 RUN := $(VENV)/bin/python
 # What the sanitizer build tests: the compiled core, and what drives it through every cipher and message.
 CORE_TESTS ?= tests/core tests/transport tests/channel tests/sftp
+# As many processes as there are processors; the tests of a file share one, and so what they started.
+WORKERS ?= --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 # Modules are compiled once, not at every start: users have them compiled too.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +22,7 @@ demo: $(VENV)/.ready-demo
 	$(RUN) examples/demo.py --size $(SIZE) $(if $(DIR),--dir $(DIR))
 
 test: $(VENV)/.ready-test $(if $(CI),peers)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest $(WORKERS) $(ARGS)
 
 test-all:
 	build_support/test_all.sh $(PYTHONS)
@@ -33,7 +35,7 @@ lint: $(VENV)/.ready-lint
 	$(VENV)/bin/mypy
 
 sanitize: $(VENV)/.ready-test
-	build_support/sanitize.sh $(RUN) $(CORE_TESTS)
+	build_support/sanitize.sh $(RUN) $(WORKERS) $(CORE_TESTS)
 
 # The SSH programs of others that the interop tests talk to; what is absent is skipped and named, except in CI.
 peers:

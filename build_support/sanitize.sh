@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build with AddressSanitizer and UndefinedBehaviorSanitizer in a copy below build/, and run tests there:
-#     build_support/sanitize.sh PYTHON TEST...
+#     build_support/sanitize.sh PYTHON [OPTION OF PYTEST | TEST]...
 # Memory comes from malloc, not from Python's pools, so that a read or write past any object is seen.
 set -eu
 cd "$(dirname "$0")/.."
@@ -20,7 +20,10 @@ SSH_FAST_SANITIZE=1 "$python" setup.py -q build_ext --inplace
 
 tests=
 for test in "$@"; do
-    [ ! -e "$test" ] || tests="$tests $test"
+    case $test in
+        -*) tests="$tests $test" ;;
+        *) [ ! -e "$test" ] || tests="$tests $test" ;;
+    esac
 done
 cc=${CC:-cc}
 case $(uname) in
