@@ -30,3 +30,13 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv('HOME', str(home))
         patch.delenv('SSH_AUTH_SOCK', raising=False)
         yield home
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long parameters by their argument: keys are made anew in each process, and all must name tests alike."""
+    if isinstance(val, bytes):
+        varies = len(val) > 48 or not val.isascii()
+    else:
+        varies = isinstance(val, str) and len(val) > 48
+
+    return argname if varies else None
