@@ -113,7 +113,7 @@ class SSHConnection(asyncio.BufferedProtocol):
         )
         self._reader = self._ssh.reader
         self._writer = self._ssh.writer
-        self._pacing = ReadPacing(self._loop, self._reader, transport.get_extra_info('socket'))
+        self._pacing = ReadPacing(self._loop, self._reader, self._extra['socket'], self._common_options.rekey_bytes)
         self._tick_timer = self._loop.call_later(self._tick_after, self._tick)
 
         try:

@@ -30,6 +30,9 @@ _PIECE_TIME = 0.001
 _MIN_PIECE = 64 * 1024
 _MAX_PIECE = 512 * 1024
 
+# Pieces are no more than this part of what one set of keys may take: whether new keys are due is seen once a piece.
+_PART_OF_REKEY = 32
+
 # Whether anything is held back is looked at every so many seconds; what does not grow from one look to the next is
 # released, and so is what grows for this many looks without being a whole piece.
 _TICK = 0.002
@@ -51,7 +54,10 @@ class ByteCounter(Protocol):
 class ReadPacing:
     """Sets SO_RCVLOWAT of one TCP socket; does nothing where the system has no such thing."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reader: ByteCounter, sock: socket.socket | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, reader: ByteCounter, sock: socket.socket | None, rekey_bytes: int
+    ) -> None:
+        self._most = min(_MAX_PIECE, rekey_bytes // _PART_OF_REKEY)
         self._loop = loop
         self._reader = reader
         self._sock = sock
@@ -65,7 +71,7 @@ class ReadPacing:
         self._held = 0
         self._held_ticks = 0
         #: When the reader has counted so many bytes, `look` is to be called.
-        self.look_at = _LOOK_EVERY if _can_hold_back(sock) else _NEVER
+        self.look_at = _LOOK_EVERY if _can_hold_back(sock) and self._most >= _MIN_PIECE else _NEVER
 
     def look(self, now: float) -> None:
         """Take the measure of what came since the last time, at a time of the event loop."""
@@ -80,7 +86,7 @@ class ReadPacing:
         if rate < _MIN_RATE or now < self._not_before:
             return
 
-        self._hold_back(int(min(max(rate * _PIECE_TIME, _MIN_PIECE), _MAX_PIECE)))
+        self._hold_back(int(min(max(rate * _PIECE_TIME, _MIN_PIECE), self._most)))
 
         if self._timer:
             self._rest = max(self._rest / 2, _FIRST_REST)

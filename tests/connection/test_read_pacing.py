@@ -56,7 +56,7 @@ def begin(pacing: ReadPacing, reader: Counter, rate: float = 1e9) -> None:
 async def test_a_fast_peer_wakes_us_for_large_pieces_and_silence_ends_it(ends: tuple[socket.socket, ...]) -> None:
     near, _ = ends
     reader = Counter()
-    pacing = ReadPacing(asyncio.get_running_loop(), reader, near)
+    pacing = ReadPacing(asyncio.get_running_loop(), reader, near, 1 << 30)
     begin(pacing, reader)
     assert 64 * 1024 <= piece(near) <= 512 * 1024
     await until_released(near)
@@ -69,7 +69,7 @@ async def test_a_fast_peer_wakes_us_for_large_pieces_and_silence_ends_it(ends: t
 async def test_a_slow_peer_wakes_us_for_every_byte(ends: tuple[socket.socket, ...]) -> None:
     near, _ = ends
     reader = Counter()
-    pacing = ReadPacing(asyncio.get_running_loop(), reader, near)
+    pacing = ReadPacing(asyncio.get_running_loop(), reader, near, 1 << 30)
     begin(pacing, reader, rate=20e6)
     assert piece(near) == 1
 
@@ -79,7 +79,7 @@ async def test_a_peer_that_waits_for_us_is_served_and_then_left_alone(ends: tupl
     loop = asyncio.get_running_loop()
     reader = Counter()
     near.setblocking(False)
-    pacing = ReadPacing(loop, reader, near)
+    pacing = ReadPacing(loop, reader, near, 1 << 30)
     begin(pacing, reader)
     far.sendall(b'a question')
     readable = asyncio.Event()
@@ -100,8 +100,18 @@ async def test_a_peer_that_waits_for_us_is_served_and_then_left_alone(ends: tupl
 async def test_a_unix_socket_is_left_alone() -> None:
     near, far = socket.socketpair()
     with near, far:
-        pacing = ReadPacing(asyncio.get_running_loop(), Counter(), near)
+        pacing = ReadPacing(asyncio.get_running_loop(), Counter(), near, 1 << 30)
         assert pacing.look_at > 1 << 63
+
+
+async def test_pieces_are_a_small_part_of_what_the_keys_may_take(ends: tuple[socket.socket, ...]) -> None:
+    near, _ = ends
+    reader = Counter()
+    pacing = ReadPacing(asyncio.get_running_loop(), reader, near, 4 * MIB)
+    begin(pacing, reader, rate=10e9)
+    assert piece(near) == 128 * 1024
+    pacing.stop()
+    assert ReadPacing(asyncio.get_running_loop(), reader, near, MIB).look_at > 1 << 63
 
 
 async def test_a_transfer_is_paced_and_requests_behind_it_are_not_held_back(
