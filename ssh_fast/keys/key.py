@@ -412,11 +412,12 @@ class SSHKey:
         subject's common name is the user.
         """
 
-        from .x509_issue import issue_x509_user
+        from .x509_issue import issue_x509_end_entity
 
-        return issue_x509_user(
-            self, user_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment
-        )
+        return issue_x509_end_entity(
+            self, user_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment,
+            host=False,
+        )  # fmt: skip
 
     def generate_x509_host_certificate(
         self,
@@ -433,11 +434,12 @@ class SSHKey:
     ) -> Any:
         """Sign a host's key with this key, an authority's; `principals` are the host's names and addresses."""
 
-        from .x509_issue import issue_x509_host
+        from .x509_issue import issue_x509_end_entity
 
-        return issue_x509_host(
-            self, host_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment
-        )
+        return issue_x509_end_entity(
+            self, host_key, subject, issuer, serial, principals, valid_after, valid_before, purposes, hash_alg, comment,
+            host=True,
+        )  # fmt: skip
 
     def generate_x509_ca_certificate(
         self,

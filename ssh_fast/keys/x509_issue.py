@@ -31,7 +31,7 @@ _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _Extensions = Sequence[tuple[x509.ExtensionType, bool]]
 
 
-def issue_x509_user(
+def issue_x509_end_entity(
     signer: SSHKey,
     key: SSHKey,
     subject: str,
@@ -43,32 +43,12 @@ def issue_x509_user(
     purposes: str | Sequence[str] | None,
     hash_alg: str | tuple[()],
     comment: Comment,
+    *,
+    host: bool,
 ) -> SSHX509Certificate:
-    """Sign a user's key; the arguments are those of `SSHKey.generate_x509_user_certificate`."""
+    """Sign a host's key or a user's; the arguments are those of `SSHKey.generate_x509_host_certificate`."""
 
-    names = [_rfc822_name(name) for name in _split(principals)]
-
-    return _issue(
-        signer, key, subject, issuer, serial, valid_after, valid_before, hash_alg, comment, _own(names, purposes)
-    )
-
-
-def issue_x509_host(
-    signer: SSHKey,
-    key: SSHKey,
-    subject: str,
-    issuer: str | None,
-    serial: int | None,
-    principals: str | Sequence[str],
-    valid_after: Time,
-    valid_before: Time,
-    purposes: str | Sequence[str] | None,
-    hash_alg: str | tuple[()],
-    comment: Comment,
-) -> SSHX509Certificate:
-    """Sign a host's key; the arguments are those of `SSHKey.generate_x509_host_certificate`."""
-
-    names = [_host_name(name) for name in _split(principals)]
+    names = [_host_name(name) if host else _rfc822_name(name) for name in _split(principals)]
 
     return _issue(
         signer, key, subject, issuer, serial, valid_after, valid_before, hash_alg, comment, _own(names, purposes)
