@@ -11,6 +11,7 @@ from .connection.callbacks import SSHClient, SSHServer
 from .connection.client import SSHClientConnection
 from .connection.connection import SSHConnection
 from .connection.dial import dial
+from .connection.gss_kex import client_contexts, require_keys
 from .connection.options import SSHClientConnectionOptions, SSHServerConnectionOptions
 from .connection.proxy_command import dial_command
 from .connection.server import Acceptor, ErrorHandler, SSHServerConnection
@@ -94,7 +95,7 @@ async def _establish(
     def make_connection() -> SSHClientConnection:
         nonlocal connection
 
-        connection = SSHClientConnection(loop, options)
+        connection = SSHClientConnection(loop, options, new_gss_context)
         connection.stop_before_login(before_login)
 
         if made_connection:
@@ -106,6 +107,9 @@ async def _establish(
 
     try:
         async with limit:
+            with _closing_on_failure(sock):
+                new_gss_context = await client_contexts(options)
+
             if options.proxy_command and sock is None:
                 made = await dial_command(make_connection, options.proxy_command)
             else:
@@ -220,7 +224,7 @@ async def listen(
         new_options = await SSHServerConnectionOptions.construct(
             options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
         )
-        _require_host_keys(new_options)
+        await require_keys(new_options)
 
     loop = asyncio.get_running_loop()
 
@@ -274,7 +278,7 @@ async def run_server(
 
     with _closing_on_failure(sock):
         new_options = await SSHServerConnectionOptions.construct(options, **_given(config=config), **kwargs)
-        _require_host_keys(new_options)
+        await require_keys(new_options)
 
     loop = asyncio.get_running_loop()
     connection = await dial(
@@ -316,6 +320,7 @@ async def get_server_host_key(
         ),
         known_hosts=None,
         client_keys=None,
+        gss_kex=False,
         username='nobody',
     )
     connection = await _establish(new_options, flags, sock, before_login=True)
@@ -387,8 +392,3 @@ def _closing_on_failure(sock: socket.socket | None) -> Iterator[None]:
             sock.close()
 
         raise
-
-
-def _require_host_keys(options: SSHServerConnectionOptions) -> None:
-    if not options.server_host_keys:
-        raise ValueError('server_host_keys: a server needs at least one host key')

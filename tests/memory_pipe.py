@@ -66,6 +66,17 @@ class RecordingHost:
         if self.accept_host_key:
             self.transport.host_key_accepted()
 
+    def ask(self, question: Callable[[], Any], answer: Callable[[Any], None],
+            failed: Callable[[Exception], None] | None = None) -> None:
+        try:
+            value = question()
+        except Exception as exc:
+            if failed is None:
+                raise
+            failed(exc)
+        else:
+            answer(value)
+
     def keys_exchanged(self, first: bool) -> None:
         self.exchanges.append(first)
         self.sequences.append((self.transport.reader.sequence, self.transport.writer.sequence))

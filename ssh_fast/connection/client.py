@@ -29,6 +29,7 @@ from .agent_forwarding import AgentSource
 from .callbacks import SSHClient
 from .client_login import ClientLogin, needs_no_answers
 from .connection import SSHConnection
+from .gss_kex import NewContext, with_gss
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy
 from .options import SSHClientConnectionOptions
@@ -47,10 +48,16 @@ P = TypeVar('P', bound=SSHClientProcess[Any])
 class SSHClientConnection(SSHConnection):
     """A connection to a server, as `connect` gives it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHClientConnectionOptions) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: SSHClientConnectionOptions,
+        new_gss_context: NewContext | None = None,
+    ) -> None:
         super().__init__(loop, options, is_client=True)
 
         self._options = options
+        self._new_gss_context = new_gss_context
         self._owner: SSHClient = options.client_factory()
         self._host_key_policy: HostKeyPolicy
         self._host_key: SSHKey | None = None
@@ -94,7 +101,7 @@ class SSHClientConnection(SSHConnection):
 
         return TransportOptions(
             version=options.client_version,
-            kex_algs=options.kex_algs,
+            kex_algs=with_gss(options.kex_algs, self._new_gss_context),
             host_key_algs=self._host_key_policy.offered_algorithms(
                 options.server_host_key_algs, options.is_set('server_host_key_algs')
             ),
@@ -103,6 +110,7 @@ class SSHClientConnection(SSHConnection):
             compression_algs=options.compression_algs,
             rekey_bytes=options.rekey_bytes,
             rekey_seconds=options.rekey_seconds,
+            new_gss_context=self._new_gss_context,
         )
 
     def host_key_received(self, key_data: bytes, algorithm: bytes) -> None:
@@ -116,7 +124,7 @@ class SSHClientConnection(SSHConnection):
         self._ssh.host_key_accepted()
 
     def get_server_host_key(self) -> SSHKey | None:
-        """Return the server's host key, once it is trusted."""
+        """Return the server's host key, once it is trusted; None if GSSAPI proved who the server is."""
 
         return self._host_key
 
@@ -137,10 +145,8 @@ class SSHClientConnection(SSHConnection):
     ) -> bool | bytes | Awaitable[bool | bytes]:
         """Take a server's list of host keys; the answer to other requests is the same as a server's."""
 
-        if name != HOST_KEYS or not self._wants_host_keys():
+        if name != HOST_KEYS or self._host_key is None or not self._wants_host_keys():
             return super().global_request_received(name, cursor, want_reply)
-
-        assert self._host_key is not None
 
         if self._host_key_update is None:
             self._host_key_update = HostKeyUpdate(
@@ -208,6 +214,7 @@ class SSHClientConnection(SSHConnection):
             self._ssh.peer_sig_algs,
             encrypted=self._ssh.algorithms.send_cipher != b'none',
             proof=self._ssh.session_proof,
+            gss_context=self._ssh.gss_context,
         )
         self._login.start()
 

@@ -7,6 +7,7 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeVar, cast
 
 from ..agent.client import SSHAgentClient, SSHAgentError
+from ..gss_context import GSSContext
 from ..keys.keypair import SSHKeyPair
 from ..keys.load import load_keypairs
 from ..logging import ContextLogger
@@ -63,9 +64,11 @@ class ClientLogin:
         *,
         encrypted: bool,
         proof: tuple[bytes, bytes, bytes] | None = None,
+        gss_context: GSSContext | None = None,
     ) -> None:
         self._connection = connection
         self._proof = proof
+        self._kex_gss_context = gss_context
         self._owner = owner
         self._options = options
         self._keys: deque[SSHKeyPair] | None = None
@@ -267,6 +270,11 @@ class ClientLogin:
         return self._host_keys.popleft(), self._host_name.rstrip('.') + '.', self._options.client_username
 
     # --- GSSAPI
+
+    def kex_gss_context(self) -> GSSContext | None:
+        """Return the context that authenticated the key exchange."""
+
+        return self._kex_gss_context
 
     def new_gss_context(self) -> ClientContext | None:
         """Make the context with the server, by the name that it was asked for under."""

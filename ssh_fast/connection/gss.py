@@ -6,12 +6,12 @@ Whatever may ask a KDC, a name server or a file runs in another thread: the even
 import asyncio
 import importlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from ..userauth.gss import GSSFailure, GSSStep
+from ..gss_context import GSSFailure, GSSStep
 
 T = TypeVar('T')
 
@@ -39,14 +39,14 @@ class _Context:
         self._store = store
         self._context: Any = None
 
-    async def step(self, token: bytes) -> GSSStep:
+    def step(self, token: bytes) -> Awaitable[GSSStep]:
         """Take the peer's token.
 
         Raises:
           GSSFailure: it is wrong, or there are no credentials
         """
 
-        return await _in_thread(partial(self._step, token))
+        return _in_thread(partial(self._step, token))
 
     def _step(self, token: bytes) -> GSSStep:
         if self._context is None:
@@ -57,12 +57,17 @@ class _Context:
         answer = self._context.step(token or None)
         complete: bool = self._context.complete
 
-        return GSSStep(answer or b'', complete, complete and self._established())
+        return GSSStep(
+            answer or b'', complete, complete and self._established(), complete and self._has('mutual_authentication')
+        )
 
     def _established(self) -> bool:
         """Learn what there is to know of the context; return whether it makes MICs. It may have expired by now."""
 
-        return bool(self._context.actual_flags & _gssapi().RequirementFlag.integrity)
+        return self._has('integrity')
+
+    def _has(self, flag: str) -> bool:
+        return bool(self._context.actual_flags & getattr(_gssapi().RequirementFlag, flag))
 
     def _make(self) -> Any:
         raise NotImplementedError
@@ -89,9 +94,7 @@ class ClientContext(_Context):
 
     def _established(self) -> bool:
         # The server has proven its name, too.
-        mutual = self._context.actual_flags & _gssapi().RequirementFlag.mutual_authentication
-
-        return super()._established() and bool(mutual)
+        return super()._established() and self._has('mutual_authentication')
 
     def _make(self) -> Any:
         gssapi = _gssapi()
@@ -140,7 +143,7 @@ class ServerContext(_Context):
         self.user_principal = str(self._context.initiator_name)
         self.host_principal = str(self._context.target_name)
 
-        if self._context.actual_flags & _gssapi().RequirementFlag.delegate_to_peer:
+        if self._has('delegate_to_peer'):
             self.delegated = self._context.delegated_creds
 
         return super()._established()
@@ -163,8 +166,8 @@ def _gssapi() -> Any:
         raise GSSFailure(f'the gssapi package cannot be loaded: {exc}') from None
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(None, partial(_failing, work))
+def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
+    return asyncio.get_running_loop().run_in_executor(None, partial(_failing, work))
 
 
 def _failing(work: Callable[[], T]) -> T:

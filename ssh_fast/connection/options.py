@@ -15,7 +15,15 @@ from ..keys.keypair import SSHKeyPair
 from ..keys.load import open_keypairs
 from ..process.process import SSHServerProcess
 from ..process.streams import SSHReader, SSHWriter
-from ..userauth.messages import DEFAULT_METHODS, GSSAPI_WITH_MIC, HOST_BASED, KEYBOARD_INTERACTIVE, PASSWORD, PUBLIC_KEY
+from ..userauth.messages import (
+    DEFAULT_METHODS,
+    GSSAPI_KEYEX,
+    GSSAPI_WITH_MIC,
+    HOST_BASED,
+    KEYBOARD_INTERACTIVE,
+    PASSWORD,
+    PUBLIC_KEY,
+)
 from ..userauth.server_policy import MethodSequence
 from . import options_gss as gss
 from . import options_load as load
@@ -209,6 +217,10 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         if touched(*gss.GSS_NAMES):
             values['gss_auth'] = gss.is_wanted(sources.given, given)
 
+        if touched(*gss.GSS_NAMES, 'kex_algs'):
+            kex_algs = {**self.__dict__, **values}['kex_algs']
+            values['gss_kex'] = gss.kex_is_wanted(sources.given, given, kex_algs)
+
         if touched(
             'preferred_auth', 'client_keys', 'client_host_keys', 'client_host_keysign', *flags, *gss.GSS_NAMES
         ):
@@ -220,7 +232,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
                 name
                 for name in preferred
                 if given.get(wanted.get(name, ''), True)
-                and (name != GSSAPI_WITH_MIC or gss.is_wanted(sources.given, given))
+                and (name not in (GSSAPI_KEYEX, GSSAPI_WITH_MIC) or gss.is_wanted(sources.given, given))
                 and (name != PUBLIC_KEY or uses_keys)
                 and (name != HOST_BASED or given.get('client_host_keys') or given.get('client_host_keysign'))
             )
@@ -343,6 +355,10 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
 
         if sources.touched(*gss.GSS_NAMES):
             values['gss_auth'] = gss.is_wanted(sources.given, sources.effective)
+
+        if sources.touched(*gss.GSS_NAMES, 'kex_algs'):
+            kex_algs = {**self.__dict__, **values}['kex_algs']
+            values['gss_kex'] = gss.kex_is_wanted(sources.given, sources.effective, kex_algs)
 
         if sources.touched('server_host_keys', 'server_host_certs', 'passphrase'):
             pairs = load.key_pairs('server_host_keys', 'server_host_certs', sources.effective)

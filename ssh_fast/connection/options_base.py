@@ -81,6 +81,7 @@ class SSHConnectionOptions:
     gss_host: str | None
     gss_store: Mapping[str | bytes, str | bytes] | None
     gss_auth: bool
+    gss_kex: bool
     rekey_bytes: int
     rekey_seconds: float
     connect_timeout: float | None

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from .gss import gss_available
+from ..transport.kex.gss import gss_kex_algorithms
+from .gss import KERBEROS, gss_available
 
-GSS_NAMES = ('gss_auth', 'gss_host', 'gss_store', 'gss_delegate_creds')
+GSS_NAMES = ('gss_auth', 'gss_kex', 'gss_host', 'gss_store', 'gss_delegate_creds')
 
 
 def switch(name: str, value: object) -> bool:
@@ -80,6 +81,22 @@ def is_wanted(given: Mapping[str, Any], effective: Mapping[str, Any]) -> bool:
         return bool(effective['gss_auth'])
 
     return any(given.get(name) for name in GSS_NAMES)
+
+
+def kex_is_wanted(given: Mapping[str, Any], effective: Mapping[str, Any], kex_algs: tuple[bytes, ...]) -> bool:
+    """Tell whether keys are to be exchanged by GSSAPI.
+
+    Raises:
+      ValueError: they are, but none of the methods chosen has a counterpart there
+    """
+
+    wanted = bool(effective.get('gss_kex')) and not ('gss_host' in given and given['gss_host'] is None)
+
+    if wanted and not gss_kex_algorithms(KERBEROS, kex_algs):
+        chosen = b', '.join(kex_algs).decode()
+        raise ValueError(f'gss_kex: expected one of kex_algs to exist with GSSAPI too, got {chosen}')
+
+    return wanted
 
 
 def _check_available(name: str) -> None:

@@ -46,6 +46,7 @@ COMMON: dict[str, Option] = {
     'password_auth': Option(prepare.boolean, True),
     'gss_host': Option(gss.host),
     'gss_auth': Option(gss.switch, False),
+    'gss_kex': Option(gss.switch, False),
     'x509_trusted_certs': Option(x509.trusted_certs, ()),
     'x509_trusted_cert_paths': Option(x509.trusted_cert_paths, ()),
     'rekey_bytes': Option(prepare.byte_count, 1 << 30),
@@ -152,7 +153,6 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
     'reload': (False,),
     'canonical': (False,),
     'final': (False,),
-    'gss_kex': _OFF,
     'x11_forwarding': _OFF,
     'x11_auth_path': _NONE,
 }

@@ -24,6 +24,7 @@ from ..wire import Cursor
 from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
+from .gss_kex import server_contexts, with_gss
 from .host_key_update import HOST_KEYS, PROVE_HOST_KEYS, encode_host_keys, prove_host_keys
 from .options import SSHServerConnectionOptions
 from .server_login import ServerLogin
@@ -65,10 +66,11 @@ class SSHServerConnection(SSHConnection):
 
     def _transport_options(self) -> TransportOptions:
         options = self._options
+        new_gss_context = server_contexts(options)
 
         return TransportOptions(
             version=options.server_version,
-            kex_algs=options.kex_algs,
+            kex_algs=with_gss(options.kex_algs, new_gss_context),
             encryption_algs=options.encryption_algs,
             mac_algs=options.mac_algs,
             compression_algs=options.compression_algs,
@@ -80,6 +82,7 @@ class SSHServerConnection(SSHConnection):
             host_keys=options.server_host_keys,
             rekey_bytes=options.rekey_bytes,
             rekey_seconds=options.rekey_seconds,
+            new_gss_context=new_gss_context,
         )
 
     def get_server_host_key(self) -> SSHKeyPair | None:
@@ -107,6 +110,7 @@ class SSHServerConnection(SSHConnection):
             self._options,
             self._ssh.session_id,
             encrypted=self._ssh.algorithms.recv_cipher != b'none',
+            gss_context=self._ssh.gss_context,
         )
         self._ssh.accept_service(name)
 

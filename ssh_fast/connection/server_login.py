@@ -5,12 +5,12 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import PermissionDenied
+from ..gss_context import GSSContext, GSSFailure
 from ..keys.authorized_keys import SSHAuthorizedKeys, read_authorized_keys
 from ..keys.certificate import SSHCertificate
 from ..keys.key import SSHKey
 from ..keys.permissions import Grant, Permissions
 from ..logging import ContextLogger
-from ..userauth.gss import GSSContext, GSSFailure
 from ..userauth.server import ServerAuth
 from ..userauth.server_policy import AuthPolicy
 from .callbacks import SSHServer
@@ -62,6 +62,7 @@ class ServerLogin:
         session_id: bytes,
         *,
         encrypted: bool,
+        gss_context: GSSContext | None = None,
     ) -> None:
         self._connection = connection
         self._owner = owner
@@ -71,6 +72,7 @@ class ServerLogin:
         self._client_name = ''
         self._grants: dict[bytes, Grant] = {}
         self._gss_context: ServerContext | None = None
+        self._kex_gss_context = gss_context
         self._auth = ServerAuth(
             self,
             session_id,
@@ -275,6 +277,11 @@ class ServerLogin:
         valid = self._owner.validate_host_based_user(username, name, client_username)
 
         return (await valid if isawaitable(valid) else valid) is True
+
+    def kex_gss_context(self) -> GSSContext | None:
+        """Return the context that authenticated the key exchange, if GSSAPI may log clients in."""
+
+        return self._kex_gss_context if self._options.gss_auth else None
 
     def gss_auth_supported(self) -> bool:
         """Return whether GSSAPI is offered."""

@@ -13,13 +13,16 @@ from .._cipher import (
     new_sealing_cipher,
 )
 from ..errors import KeyExchangeFailed, KeyImportError, ProtocolError
+from ..gss_context import GSSContext
 from ..keys.certificate_names import is_certificate_algorithm, plain_algorithm
 from ..keys.key import decode_public_key, verify_signature
 from ..keys.keypair import SSHKeyPair
 from ..keys.x509 import decode_shown_certificate
 from ..wire import encode_string
 from .algorithms import EXT_INFO_CLIENT, EXT_INFO_SERVER, STRICT_KEX_CLIENT, STRICT_KEX_SERVER
+from .host import TransportHost
 from .kex import KEX_METHODS, KexContext, KexResult, KeyExchange
+from .kex.gss import NULL, GSSExchange, is_gss, plain_method
 from .negotiation import Algorithms, KexInit, guess_is_right, negotiate
 from .options import TransportOptions
 
@@ -38,15 +41,29 @@ class SessionProof(NamedTuple):
 class Exchanges:
     """Runs the exchange at hand, and keeps what outlives it: session id, strictness, host key, algorithms in force."""
 
-    def __init__(self, options: TransportOptions, send: Callable[[bytes], None], *, is_client: bool) -> None:
+    def __init__(
+        self,
+        host: TransportHost,
+        options: TransportOptions,
+        send: Callable[[bytes], None],
+        exchanged: Callable[[KexResult], None],
+        *,
+        is_client: bool,
+    ) -> None:
+        self._host = host
         self._options = options
         self._send = send
+        self._exchanged = exchanged
         self._is_client = is_client
         self._host_key_algs = options.host_key_algs if is_client else self._algorithms_of_host_keys()
+
+        if options.new_gss_context is not None:
+            self._host_key_algs += (NULL,)
 
         self.algorithms = Algorithms()
         self.session_id = b''
         self.proof: SessionProof | None = None
+        self.gss_context: GSSContext | None = None      # that of the first exchange
         self.strict = False
         self.peer_takes_ext_info = False
         self.host_key_data = b''        # client: the key that was trusted
@@ -55,7 +72,7 @@ class Exchanges:
         self._ours: KexInit | None = None
         self._our_payload = b''
         self._peer_started = False
-        self._method: KeyExchange | None = None
+        self._method: KeyExchange | GSSExchange | None = None
         self._skip_guess = False
 
     @property
@@ -81,8 +98,9 @@ class Exchanges:
         if not self.session_id:
             markers = (EXT_INFO_CLIENT, STRICT_KEX_CLIENT) if self._is_client else (EXT_INFO_SERVER, STRICT_KEX_SERVER)
 
+        kex_algs = self._offered_kex_algs()
         self._ours = KexInit(
-            options.kex_algs,
+            kex_algs,
             self._host_key_algs,
             options.encryption_algs,
             options.encryption_algs,
@@ -91,8 +109,21 @@ class Exchanges:
             options.compression_algs,
             options.compression_algs,
         )
-        self._our_payload = replace(self._ours, kex_algs=options.kex_algs + markers).encode()
+        self._our_payload = replace(self._ours, kex_algs=kex_algs + markers).encode()
         self._send(self._our_payload)
+
+    def _offered_kex_algs(self) -> tuple[bytes, ...]:
+        """List the methods: where host keys can be used, all; a client that knows the server's has it renew the keys.
+
+        Tickets expire while a connection lasts, host keys do not.
+        """
+
+        kex_algs = self._options.kex_algs
+
+        if self._host_key_algs == (NULL,):
+            return tuple(filter(is_gss, kex_algs))
+
+        return tuple(sorted(kex_algs, key=is_gss)) if self._is_client and self.host_key_data else kex_algs
 
     def kexinit_received(self, payload: bytes, sequence: int, client_version: bytes, server_version: bytes) -> None:
         """Take the peer's KEXINIT, choose the algorithms, and start the method; ours must be on its way."""
@@ -124,8 +155,18 @@ class Exchanges:
             None if self._is_client else self._host_key_for(self.algorithms.host_key),
             self.algorithms.host_key,
         )
-        self._method = KEX_METHODS[self.algorithms.kex](context)
+        self._method = self._new_method(context)
         self._method.start()
+
+    def _new_method(self, context: KexContext) -> KeyExchange | GSSExchange:
+        name = self.algorithms.kex
+
+        if not is_gss(name) or self._options.new_gss_context is None:
+            return KEX_METHODS[name](context)
+
+        method = KEX_METHODS[plain_method(name)](context)
+
+        return GSSExchange(context, method, self._options.new_gss_context(), self._host, self._finish)
 
     def _begin_strict(self, peer: KexInit, sequence: int) -> None:
         """Find out whether the peer is strict; if it is, its KEXINIT must have been the first packet."""
@@ -141,7 +182,7 @@ class Exchanges:
 
         names = tuple(name for name in self._options.host_key_algs if self._host_key_for(name))
 
-        if not names:
+        if not names and self._options.new_gss_context is None:
             raise ValueError('host_keys: expected a host key for one of the host key algorithms')
 
         return names
@@ -151,27 +192,32 @@ class Exchanges:
 
     # --- the method
 
-    def message_received(self, message_type: int, payload: bytes) -> KexResult | None:
-        """Take a message of the method; return the result if it ends it. A client has then verified the signature."""
+    def message_received(self, message_type: int, payload: bytes) -> None:
+        """Take a message of the method; `exchanged` is told the result. A client has then verified the signature."""
 
         if self._method is None:
             raise ProtocolError(f'Expected no key exchange message here, got message {message_type}')
 
         if self._skip_guess:
             self._skip_guess = False
-            return None
+            return
 
         result = self._method.message_received(message_type, payload)
 
         if result is not None:
-            self._method = None
+            self._finish(result)
 
-            if self._is_client:
-                self._verify_host_key(result)
+    def _finish(self, result: KexResult) -> None:
+        self._method = None
 
-        return result
+        if self._is_client and (result.host_key_data or result.gss_context is None):
+            self._verify_host_key(result)
+
+        self._exchanged(result)
 
     def _verify_host_key(self, result: KexResult) -> None:
+        """Verify that the key is one that was asked for, that it signed, and that it is the one trusted before."""
+
         algorithm = self.algorithms.host_key
 
         try:
@@ -187,7 +233,10 @@ class Exchanges:
         if algorithm not in usable:
             raise KeyExchangeFailed(f'Expected a host key for {algorithm.decode()}, got one for {name}')
 
-        if verify_signature(key, result.exchange_hash, result.signature, (plain_algorithm(algorithm),)) is not True:
+        names = (plain_algorithm(algorithm),)
+        signed = result.gss_context or verify_signature(key, result.exchange_hash, result.signature, names)
+
+        if not signed:
             raise KeyExchangeFailed('Expected a signature by the host key, got one that does not verify')
 
         if self.host_key_data and result.host_key_data != self.host_key_data:
@@ -198,9 +247,12 @@ class Exchanges:
     def make_ciphers(self, result: KexResult) -> tuple[SealingCipher, OpeningCipher]:
         """Derive the keys of both directions; the first result's hash becomes the session id."""
 
-        if self.proof is None:
+        if not self.session_id:
             self.session_id = result.exchange_hash
-            self.proof = SessionProof(result.host_key_data, result.exchange_hash, result.signature)
+            self.gss_context = result.gss_context
+
+            if result.signature:
+                self.proof = SessionProof(result.host_key_data, result.exchange_hash, result.signature)
 
         names = self.algorithms
         send, receive = (

@@ -9,6 +9,7 @@ from ..constants import MSG_KEXINIT
 from ..errors import KeyExchangeFailed, ProtocolError
 from ..logging import printable
 from ..wire import Cursor, encode_boolean, encode_byte, encode_name_list, encode_uint32
+from .kex.gss import NULL, is_gss
 
 MAX_KEXINIT = 32 * 1024
 MAX_NAMES = 1024
@@ -124,10 +125,17 @@ def negotiate(client: KexInit, server: KexInit, *, is_client: bool) -> Algorithm
     Our own list must hold nothing but algorithms that can be used: neither markers nor names unknown here.
     """
 
-    # Every method here needs a host key that signs, and every host key here signs: the further conditions that RFC
-    # 4253 section 7.1 puts on the choice of the method hold for all methods alike.
-    kex = _choose('key exchange', client.kex_algs, server.kex_algs)
-    host_key = _choose('host key', client.host_key_algs, server.host_key_algs)
+    # Every method but GSSAPI's needs a host key that signs, and every host key but the null one signs: the further
+    # conditions that RFC 4253 section 7.1 puts on the choice of the method come to this.
+    signing = [name for name in client.host_key_algs if name != NULL]
+    gss_only = [name for name in client.kex_algs if is_gss(name) and name in server.kex_algs]
+
+    if any(name in server.host_key_algs for name in signing) or not gss_only:
+        kex = _choose('key exchange', client.kex_algs, server.kex_algs)
+    else:
+        kex = gss_only[0]
+
+    host_key = _choose('host key', client.host_key_algs if is_gss(kex) else signing, server.host_key_algs)
     cipher_cs = _choose('encryption', client.encryption_cs, server.encryption_cs)
     cipher_sc = _choose('encryption', client.encryption_sc, server.encryption_sc)
     mac_cs = _choose_mac(cipher_cs, client.mac_cs, server.mac_cs)

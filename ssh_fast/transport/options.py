@@ -1,8 +1,9 @@
 """What the user of a transport chooses: algorithms, host keys, and when keys are renewed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ..gss_context import GSSContext
 from ..keys.keypair import SSHKeyPair
 from .algorithms import available_algorithms
 
@@ -17,7 +18,8 @@ class TransportOptions:
 
     `version` is the software version of the identification line. `host_key_algs` are the signature algorithms a client
     accepts and a server offers, as far as its `host_keys` can make them. `sig_algs` are those a server accepts from
-    users (the server-sig-algs of RFC 8308).
+    users (the server-sig-algs of RFC 8308). `new_gss_context` makes the contexts of those `kex_algs` that are GSSAPI's;
+    a server with it needs no host key.
     """
 
     version: bytes = b'ssh_fast'
@@ -32,3 +34,4 @@ class TransportOptions:
     rekey_seconds: float = 3600.0
     rekey_packets: int = 1 << 31
     kex_timeout: float = 120.0
+    new_gss_context: Callable[[], GSSContext] | None = None

@@ -10,7 +10,6 @@ does wrong is raised as a `DisconnectError` out of the packet reader.
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from .._cipher import OpeningCipher
 from .._packet import PacketReader, PacketWriter
@@ -35,11 +34,13 @@ from ..constants import (
     MSG_USERAUTH_SUCCESS,
 )
 from ..errors import DisconnectError, ProtocolError, disconnect_error
+from ..gss_context import GSSContext
 from ..logging import printable
 from ..wire import Cursor, encode_byte, encode_string, encode_uint32
 from .compression import is_delayed, new_compressor, new_decompressor
 from .exchange import Exchanges, SessionProof
 from .ext_info import PING, SERVER_SIG_ALGS, decode_ext_info, encode_ext_info
+from .host import TransportHost
 from .kex import KexResult
 from .negotiation import Algorithms
 from .options import TransportOptions
@@ -51,31 +52,6 @@ MAX_QUEUED_MESSAGES = 4096
 MAX_REPLY_BACKLOG = 256 * 1024  # unsent bytes above which a peer gets no replies to what needs none
 MAX_EXT_INFO_FROM_SERVER = 2   # after NEWKEYS and before USERAUTH_SUCCESS (RFC 8308 section 2.4)
 _TEXT_LIMIT = 1024
-
-
-class TransportHost(Protocol):
-    """Whom a transport tells what happens: the connection."""
-
-    def host_key_received(self, key_data: bytes, algorithm: bytes) -> None:
-        """Client: decide about the server's host key, whose signature was right, and answer `host_key_accepted`."""
-
-    def keys_exchanged(self, first: bool) -> None:
-        """Use the new keys, which are in force in both directions."""
-
-    def service_requested(self, name: bytes) -> None:
-        """Server: answer with `accept_service`, or raise `ServiceNotAvailable`."""
-
-    def service_accepted(self, name: bytes) -> None:
-        """Client: go on with the service that was requested."""
-
-    def message_received(self, message_type: int, payload: bytes, sequence: int) -> None:
-        """Take a message of the protocols above: 50 to 79 once a service runs, 80 to 127 after login."""
-
-    def disconnect_received(self, exc: DisconnectError) -> None:
-        """Take the peer's farewell; nothing that follows it is looked at."""
-
-    def debug_received(self, message: str, lang: str, always_display: bool) -> None:
-        """Take a debug message, already made safe to print."""
 
 
 class Transport:
@@ -107,7 +83,7 @@ class Transport:
         )
 
         # the exchange that runs
-        self._exchanges = Exchanges(options, self.writer.send_packet, is_client=is_client)
+        self._exchanges = Exchanges(host, options, self.writer.send_packet, self._exchanged, is_client=is_client)
         self._question: KexResult | None = None         # the host key is being decided about
         self._next_opening: OpeningCipher | None = None
         self._queue: deque[bytes | None] = deque()      # None: compression begins here
@@ -141,9 +117,15 @@ class Transport:
 
     @property
     def session_proof(self) -> SessionProof | None:
-        """What proves to others whose session this is; None before the first exchange ends."""
+        """What proves to others whose session this is; None before the first exchange ends, and if GSSAPI proved it."""
 
         return self._exchanges.proof
+
+    @property
+    def gss_context(self) -> GSSContext | None:
+        """The context that authenticated the first exchange, None if a host key did."""
+
+        return self._exchanges.gss_context
 
     @property
     def strict_kex(self) -> bool:
@@ -363,7 +345,7 @@ class Transport:
         if message_type >= MSG_USERAUTH_REQUEST:
             self._upper_message_received(message_type, payload, sequence)
         elif message_type >= MSG_KEX_FIRST:
-            self._kex_message_received(message_type, payload)
+            self._exchanges.message_received(message_type, payload)
         elif message_type == MSG_KEXINIT:
             self._kexinit_received(payload, sequence)
         elif message_type == MSG_NEWKEYS:
@@ -506,13 +488,11 @@ class Transport:
         self._express = self.reader.express
         self.reader.express = False
 
-    def _kex_message_received(self, message_type: int, payload: bytes) -> None:
-        result = self._exchanges.message_received(message_type, payload)
-
-        if result is None:
-            return
-
-        if not self._is_client or self._exchanges.host_key_data:
+    def _exchanged(self, result: KexResult) -> None:
+        if self._is_client and result.gss_context:
+            self._exchanges.host_key_data = result.host_key_data or self._exchanges.host_key_data
+            self._change_keys(result)
+        elif not self._is_client or self._exchanges.host_key_data:
             self._change_keys(result)
         else:
             self._question = result

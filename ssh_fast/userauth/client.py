@@ -21,13 +21,13 @@ from ..constants import (
 from ..errors import IllegalUserName, PermissionDenied, ProtocolError
 from ..logging import printable
 from ..wire import Cursor
-from .client_gss import GSSWithMic
+from .client_gss import GSSKeyExchange, GSSWithMic
 from .client_methods import CLIENT_METHODS, ClientAuthHost, ClientMethod, PasswordSource, PublicKey
 from .messages import DEFAULT_METHODS, MAX_USERNAME, NONE, PUBLIC_KEY, decode_text, displayable, encode_request
 
 T = TypeVar('T')
 
-_METHODS: tuple[type[ClientMethod], ...] = (GSSWithMic, *CLIENT_METHODS)
+_METHODS: tuple[type[ClientMethod], ...] = (GSSKeyExchange, GSSWithMic, *CLIENT_METHODS)
 
 
 class AuthState(Enum):

@@ -1,25 +1,59 @@
-"""The client's side of gssapi-with-mic (RFC 4462 section 3): a context with the server, then a MIC of the session."""
+"""The client's side of gssapi-with-mic and gssapi-keyex (RFC 4462 sections 3 and 4): a MIC of the session.
+
+The former makes a context with the server first, the latter has that of the key exchange.
+"""
 
 from ..errors import ProtocolError
+from ..gss_context import MAX_TOKENS, GSSContext, GSSFailure, GSSStep
 from ..logging import printable
-from ..wire import Cursor
+from ..wire import Cursor, encode_string
 from .client_methods import AttemptOwner, ClientMethod
 from .gss import (
-    MAX_TOKENS,
     MSG_USERAUTH_GSSAPI_ERROR,
     MSG_USERAUTH_GSSAPI_ERRTOK,
     MSG_USERAUTH_GSSAPI_MIC,
     MSG_USERAUTH_GSSAPI_RESPONSE,
     MSG_USERAUTH_GSSAPI_TOKEN,
-    GSSContext,
-    GSSFailure,
-    GSSStep,
     decode_token,
     encode_gss,
     encode_mechanisms,
     signed_data,
 )
-from .messages import GSSAPI_WITH_MIC, decode_text, displayable, encode_request
+from .messages import GSSAPI_KEYEX, GSSAPI_WITH_MIC, decode_text, displayable, encode_request
+
+
+class GSSKeyExchange(ClientMethod):
+    """One attempt with the context that authenticated the first key exchange, if one did."""
+
+    name = GSSAPI_KEYEX
+
+    def __init__(self, owner: AttemptOwner) -> None:
+        super().__init__(owner)
+        self._tried = False
+
+    def begin(self) -> None:
+        """Send the MIC of the session."""
+
+        context = self._owner.host.kex_gss_context()
+
+        if context is None or self._tried:
+            self._owner.method_exhausted(self)
+            return
+
+        self._tried = True
+        data = signed_data(self._owner.session_id, self._owner.username.encode(), self.name)
+        self._owner.ask(lambda: context.sign(data), self._signed, self._failed)
+
+    def _signed(self, mic: bytes) -> None:
+        request = encode_request(self._owner.username, self.name, encode_string(mic))
+        self._owner.send_and_wait(request, trivial=False)
+
+    def _failed(self, exc: Exception) -> None:
+        if not isinstance(exc, GSSFailure):
+            raise exc
+
+        self._owner.note(f'GSSAPI: {exc}')
+        self._owner.method_exhausted(self)
 
 
 class GSSWithMic(ClientMethod):
@@ -104,7 +138,7 @@ class GSSWithMic(ClientMethod):
             return
 
         # The server's name in the context is proven now; the MIC is worth nothing in another session.
-        data = signed_data(self._owner.session_id, self._owner.username.encode())
+        data = signed_data(self._owner.session_id, self._owner.username.encode(), self.name)
         self._owner.ask(lambda: context.sign(data), self._signed, self._failed)
 
     def _signed(self, mic: bytes) -> None:

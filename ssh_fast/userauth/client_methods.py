@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import ClassVar, Protocol, TypeVar
 
 from ..errors import ProtocolError
+from ..gss_context import GSSContext
 from ..keys.certificate_names import certificate_algorithm, is_certificate_algorithm, needed_signature
 from ..keys.keypair import SSHKeyPair
 from ..wire import Cursor, encode_boolean, encode_string
-from .gss import GSSContext
 from .messages import (
     HOST_BASED,
     KEYBOARD_INTERACTIVE,
@@ -77,6 +77,9 @@ class ClientAuthHost(Protocol):
 
     def next_host_key(self) -> HostCredential | Awaitable[HostCredential | None] | None:
         """Return a key of this host that was not returned before, its name and the user's name on it, or None."""
+
+    def kex_gss_context(self) -> GSSContext | None:
+        """Return the context that authenticated the first key exchange, or None."""
 
     def new_gss_context(self) -> GSSContext | None:
         """Return the client's end of a GSSAPI context with this server, or None."""

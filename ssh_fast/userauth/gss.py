@@ -1,4 +1,4 @@
-"""What both sides of gssapi-with-mic share (RFC 4462 section 3): messages, limits, and the security context they drive.
+"""What both sides of gssapi-with-mic and gssapi-keyex share (RFC 4462 sections 3 and 4): messages, and what is signed.
 
     USERAUTH_REQUEST   ..., uint32 n, n x string mechanism (an object identifier in DER)
     GSSAPI_RESPONSE    byte 60, string mechanism
@@ -7,15 +7,17 @@
     GSSAPI_ERROR       byte 64, uint32 major status, uint32 minor status, string message, string language
     GSSAPI_ERRTOK      byte 65, string token
     GSSAPI_MIC         byte 66, string MIC
+
+For gssapi-keyex a USERAUTH_REQUEST has a field of its own: string MIC.
 """
 
-from collections.abc import Awaitable
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from ..constants import MSG_USERAUTH_REQUEST
 from ..errors import ProtocolError
+from ..gss_context import MAX_TOKEN, read_token
 from ..wire import Cursor, encode_byte, encode_string, encode_uint32
-from .messages import GSSAPI_WITH_MIC, SERVICE_CONNECTION
+from .messages import SERVICE_CONNECTION
 
 MSG_USERAUTH_GSSAPI_RESPONSE: Final = 60
 MSG_USERAUTH_GSSAPI_TOKEN: Final = 61
@@ -24,48 +26,12 @@ MSG_USERAUTH_GSSAPI_ERROR: Final = 64
 MSG_USERAUTH_GSSAPI_ERRTOK: Final = 65
 MSG_USERAUTH_GSSAPI_MIC: Final = 66
 
-# Limits, in bytes and counts. A ticket of Windows has up to 64 KiB, and a delegated one comes on top; Kerberos needs
-# one token each way; the MICs of its strongest mechanisms have less than 100 bytes.
-MAX_TOKEN: Final = 160 * 1024
-MAX_TOKENS: Final = 10
-MAX_MIC: Final = 4096
+# A client has a handful at most
 MAX_MECHANISMS: Final = 64
 
 
-class GSSFailure(Exception):
-    """The mechanism refused: no credentials, a token that is wrong, a clock that is off."""
-
-
-class GSSStep(NamedTuple):
-    """What a token led to: one for the peer, empty if there is none, and whether the context is established.
-
-    `protects_integrity` tells whether the established context makes MICs, which prove that it belongs to the session.
-    """
-
-    token: bytes
-    complete: bool
-    protects_integrity: bool
-
-
-class GSSContext(Protocol):
-    """One end of a security context; what can block is awaitable, and every method may raise `GSSFailure`."""
-
-    @property
-    def mechanism(self) -> bytes:
-        """The mechanism's object identifier in DER, with tag and length."""
-
-    def step(self, token: bytes) -> GSSStep | Awaitable[GSSStep]:
-        """Take the peer's token; a client's first one is empty."""
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the MIC of data."""
-
-    def verify(self, data: bytes, mic: bytes) -> None:
-        """Raise `GSSFailure` if the MIC is not the data's."""
-
-
-def signed_data(session_id: bytes, username: bytes) -> bytes:
-    """Return what the MIC is made of: it ties the context to this session, user and service."""
+def signed_data(session_id: bytes, username: bytes, method: bytes) -> bytes:
+    """Return what the MIC is made of: it ties the context to this session, user and method."""
 
     return b''.join(
         (
@@ -73,7 +39,7 @@ def signed_data(session_id: bytes, username: bytes) -> bytes:
             encode_byte(MSG_USERAUTH_REQUEST),
             encode_string(username),
             encode_string(SERVICE_CONNECTION),
-            encode_string(GSSAPI_WITH_MIC),
+            encode_string(method),
         )
     )
 
@@ -101,11 +67,8 @@ def decode_mechanisms(cursor: Cursor) -> list[bytes]:
 def decode_token(cursor: Cursor, limit: int = MAX_TOKEN) -> bytes:
     """Decode the token or MIC that a message consists of."""
 
-    token = cursor.string()
+    token = read_token(cursor, limit)
     cursor.check_end()
-
-    if len(token) > limit:
-        raise ProtocolError(f'Expected a GSSAPI token of at most {limit} bytes, got {len(token)}')
 
     return token
 

@@ -31,8 +31,9 @@ PASSWORD: Final = b'password'
 HOST_BASED: Final = b'hostbased'
 KEYBOARD_INTERACTIVE: Final = b'keyboard-interactive'
 GSSAPI_WITH_MIC: Final = b'gssapi-with-mic'
+GSSAPI_KEYEX: Final = b'gssapi-keyex'
 
-DEFAULT_METHODS: Final = (GSSAPI_WITH_MIC, HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
+DEFAULT_METHODS: Final = (GSSAPI_KEYEX, GSSAPI_WITH_MIC, HOST_BASED, PUBLIC_KEY, KEYBOARD_INTERACTIVE, PASSWORD)
 
 # Method-dependent numbers: each is meant for one method, and only while that method runs
 MSG_USERAUTH_PK_OK: Final = 60

@@ -21,13 +21,13 @@ from .messages import (
     encode_success,
 )
 from .saslprep import saslprep
-from .server_gss import GSSWithMic
+from .server_gss import GSSKeyExchange, GSSWithMic
 from .server_methods import SERVER_METHODS, Credential, ServerAuthHost, ServerMethod, key_of
 from .server_policy import AuthPolicy
 
 T = TypeVar('T')
 
-_METHODS: tuple[type[ServerMethod], ...] = (GSSWithMic, *SERVER_METHODS)
+_METHODS: tuple[type[ServerMethod], ...] = (GSSKeyExchange, GSSWithMic, *SERVER_METHODS)
 
 
 class ServerAuth:

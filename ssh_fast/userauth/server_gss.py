@@ -1,28 +1,67 @@
-"""The server's side of gssapi-with-mic (RFC 4462 section 3): a context with the client, then a MIC of the session.
+"""The server's side of gssapi-with-mic and gssapi-keyex (RFC 4462 sections 3 and 4): a MIC of the session.
+
+The former makes a context with the client first, the latter has that of the key exchange.
 
 Whatever is wrong ends in the same refusal. The host learns of a principal only after its MIC was right, and is asked
 the same way whether or not there is such a user.
 """
 
+from ..gss_context import MAX_MIC, MAX_TOKENS, GSSContext, GSSFailure, GSSStep
 from ..wire import Cursor
 from .gss import (
-    MAX_MIC,
-    MAX_TOKENS,
     MSG_USERAUTH_GSSAPI_ERRTOK,
     MSG_USERAUTH_GSSAPI_EXCHANGE_COMPLETE,
     MSG_USERAUTH_GSSAPI_MIC,
     MSG_USERAUTH_GSSAPI_RESPONSE,
     MSG_USERAUTH_GSSAPI_TOKEN,
-    GSSContext,
-    GSSFailure,
-    GSSStep,
     decode_mechanisms,
     decode_token,
     encode_gss,
     signed_data,
 )
-from .messages import GSSAPI_WITH_MIC
+from .messages import GSSAPI_KEYEX, GSSAPI_WITH_MIC
 from .server_methods import LoginOwner, ServerMethod, settle
+
+
+def _judge(owner: LoginOwner, context: GSSContext, data: bytes, mic: bytes) -> None:
+    """Verify the MIC, then ask the host about the principal."""
+
+    def failed(exc: Exception) -> None:
+        if not isinstance(exc, GSSFailure):
+            raise exc
+
+        owner.refuse()
+
+    def verified(_: None) -> None:
+        owner.ask(
+            lambda: owner.host.validate_gss_context(owner.username, context), lambda valid: settle(owner, valid)
+        )
+
+    owner.ask(lambda: context.verify(data, mic), verified, failed)
+
+
+class GSSKeyExchange(ServerMethod):
+    """A MIC by the context that authenticated the first key exchange."""
+
+    name = GSSAPI_KEYEX
+
+    def supported(self) -> bool:
+        """Tell whether there is such a context."""
+
+        return self._owner.host.kex_gss_context() is not None
+
+    def begin(self, cursor: Cursor, payload: bytes) -> None:
+        """Judge the MIC of a request."""
+
+        mic = decode_token(cursor, MAX_MIC)
+        context = self._owner.host.kex_gss_context()
+        request = Cursor(payload)
+        request.byte()
+
+        if context is None:
+            self._owner.refuse()
+        else:
+            _judge(self._owner, context, signed_data(self._owner.session_id, request.string(), self.name), mic)
 
 
 class GSSWithMic(ServerMethod):
@@ -50,7 +89,7 @@ class GSSWithMic(ServerMethod):
         request.byte()
 
         self._context = None
-        self._signed_data = signed_data(self._owner.session_id, request.string())
+        self._signed_data = signed_data(self._owner.session_id, request.string(), self.name)
         self._complete = False
         self._tokens = 0
 
@@ -95,17 +134,8 @@ class GSSWithMic(ServerMethod):
             self._refuse()
             return
 
-        def verify() -> None:
-            context.verify(self._signed_data, mic)
-
-        def verified(_: None) -> None:
-            self._context = None
-            host, username = self._owner.host, self._owner.username
-            self._owner.ask(
-                lambda: host.validate_gss_context(username, context), lambda valid: settle(self._owner, valid)
-            )
-
-        self._owner.ask(verify, verified, self._failed)
+        self._context = None
+        _judge(self._owner, context, self._signed_data, mic)
 
     def _failed(self, exc: Exception) -> None:
         if not isinstance(exc, GSSFailure):

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Protocol, TypeVar, cast
 
 from ..errors import KeyImportError, PasswordChangeRequired, PermissionDenied
+from ..gss_context import GSSContext
 from ..keys.certificate import SSHCertificate
 from ..keys.certificate_names import is_certificate_algorithm, needed_signature, plain_algorithm
 from ..keys.key import SSHKey, decode_public_key, verify_signature
 from ..keys.x509 import decode_shown_certificate
 from ..wire import Cursor, encode_string
-from .gss import GSSContext
 from .messages import (
     HOST_BASED,
     KEYBOARD_INTERACTIVE,
@@ -81,6 +81,9 @@ class ServerAuthHost(Protocol):
 
     def gss_auth_supported(self) -> bool:
         """Return whether GSSAPI is offered."""
+
+    def kex_gss_context(self) -> GSSContext | None:
+        """Return the context that authenticated the first key exchange, if it may be logged in with, or None."""
 
     def new_gss_context(self) -> GSSContext | Awaitable[GSSContext | None] | None:
         """Return the server's end of a new GSSAPI context, None if there are no credentials for it."""

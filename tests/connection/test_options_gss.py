@@ -6,7 +6,10 @@ from ssh_fast import ConfigParseError, SSHClientConnectionOptions, SSHServer, SS
 from ssh_fast.connection import config_client_options, options_gss
 
 BOTH = [SSHClientConnectionOptions, SSHServerConnectionOptions]
-ASKING = [('gss_auth', True), ('gss_host', 'server.example.com'), ('gss_store', '/tmp/x'), ('gss_store', {'a': 'b'})]
+ASKING = [
+    ('gss_auth', True), ('gss_kex', True), ('gss_host', 'server.example.com'), ('gss_store', '/tmp/x'),
+    ('gss_store', {'a': 'b'}),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -51,14 +54,14 @@ def test_methods_of_clients():
         return SSHClientConnectionOptions(config=None, **options).preferred_auth
 
     others = (b'publickey', b'keyboard-interactive', b'password')
-    assert methods(gss_auth=True) == (b'gssapi-with-mic', *others)
+    assert methods(gss_auth=True) == (b'gssapi-keyex', b'gssapi-with-mic', *others)
     assert methods(gss_auth=True, preferred_auth='password,gssapi-with-mic') == (b'password', b'gssapi-with-mic')
     assert methods(preferred_auth='password,gssapi-with-mic') == (b'password',)
     assert methods() == others
 
     options = SSHClientConnectionOptions(config=None)
     options.update(gss_delegate_creds=True)
-    assert options.preferred_auth == (b'gssapi-with-mic', *others)
+    assert options.preferred_auth == (b'gssapi-keyex', b'gssapi-with-mic', *others)
     assert options.gss_delegate_creds
 
 
@@ -74,7 +77,7 @@ def test_a_clients_configuration(tmp_path):
         return SSHClientConnectionOptions(config=str(path), host=host, **more)
 
     assert (options('on').gss_auth, options('on').gss_delegate_creds) == (True, True)
-    assert options('on').preferred_auth[0] == b'gssapi-with-mic'
+    assert options('on').preferred_auth[:2] == (b'gssapi-keyex', b'gssapi-with-mic')
     assert not options('off').gss_auth
     assert not options('off', gss_host='x').gss_auth
     assert not options('on', gss_auth=False).gss_auth
@@ -141,3 +144,21 @@ def test_bad_values(cls, name, value):
 def test_the_default_judgement_of_principals(user, principal, valid):
     assert SSHServer().validate_gss_principal(user, principal, 'host/server@REALM') is valid
     assert SSHServer().validate_gss_principal(user, principal, '') is False
+
+
+@pytest.mark.usefixtures('_installed')
+@pytest.mark.parametrize('cls', BOTH)
+def test_key_exchange(cls):
+    assert not cls(config=None, gss_auth=True, gss_host='server.example.com').gss_kex
+
+    options = cls(config=None, gss_kex=True, gss_auth=False)
+    assert options.gss_kex and not options.gss_auth
+    assert not cls(options, gss_host=None).gss_kex
+    assert not cls(options, gss_kex=False).gss_kex
+    assert cls(options, kex_algs='curve25519-sha256').gss_kex
+
+    with pytest.raises(ValueError, match='^gss_kex: expected one of kex_algs .* got mlkem768x25519-sha256'):
+        cls(options, kex_algs='mlkem768x25519-sha256')
+
+    with pytest.raises(ValueError, match='^gss_kex: expected True or False'):
+        cls(config=None, gss_kex='yes')

@@ -71,6 +71,7 @@ class ClientHost(Host):
         self.responses = responses
         self.change = change
         self.gss = gss
+        self.kex_gss: Any = None
         self.result: Any = None
         self.asked: list[str] = []
 
@@ -91,6 +92,9 @@ class ClientHost(Host):
 
     def next_host_key(self) -> tuple[SSHKeyPair, str, str] | None:
         return self.host_keys.pop(0) if self.host_keys else None
+
+    def kex_gss_context(self) -> Any:
+        return self.kex_gss
 
     def new_gss_context(self) -> Any:
         self.asked.append('gss')
@@ -140,6 +144,7 @@ class ServerHost(Host):
         self.hosts = {key.public_data for key in hosts or []}
         self.demands = demands
         self.gss = gss
+        self.kex_gss: Any = None
         self.passwords = passwords or {}
         self.expired: set[str] = set()
         self.kbdint = kbdint
@@ -175,6 +180,9 @@ class ServerHost(Host):
     def validate_host_based(self, username: str, credential: Any, client_host: str, client_username: str) -> bool:
         self.events.append(('host', username, client_host, client_username))
         return credential.public_data in self.hosts
+
+    def kex_gss_context(self) -> Any:
+        return self.kex_gss
 
     def gss_auth_supported(self) -> bool:
         return self.gss is not None

@@ -3,6 +3,7 @@
 import pytest
 
 from ssh_fast.errors import PacketDecodeError, PermissionDenied, ProtocolError
+from ssh_fast.gss_context import MAX_MIC, MAX_TOKEN, MAX_TOKENS, GSSFailure, GSSStep
 from ssh_fast.userauth import gss
 from ssh_fast.userauth.messages import encode_failure, encode_request, encode_success
 from ssh_fast.wire import encode_boolean, encode_byte, encode_string, encode_uint32
@@ -33,15 +34,15 @@ class Context:
         self.steps += 1
 
         if self.steps == self.fail_at:
-            raise gss.GSSFailure('no tickets')
+            raise GSSFailure('no tickets')
 
         if self.is_client:
             complete = self.steps > self.rounds
-            return gss.GSSStep(b'' if complete else b'ap-req', complete, complete and self.integrity)
+            return GSSStep(b'' if complete else b'ap-req', complete, complete and self.integrity)
 
         assert token == b'ap-req'
         complete = self.steps >= self.rounds
-        return gss.GSSStep(b'ap-rep', complete, complete and self.integrity)
+        return GSSStep(b'ap-rep', complete, complete and self.integrity)
 
     def sign(self, data):
         self.data = data
@@ -49,7 +50,7 @@ class Context:
 
     def verify(self, data, mic):
         if mic != self.key + data:
-            raise gss.GSSFailure('bad MIC')
+            raise GSSFailure('bad MIC')
 
 
 def client_host(*, keys=(), **settings):
@@ -60,7 +61,7 @@ def server_host(*, keys=(), **settings):
     return ServerHost(keys=list(keys), gss=lambda: Context(is_client=False, **settings))
 
 
-@pytest.mark.parametrize('rounds', [1, 2, gss.MAX_TOKENS])
+@pytest.mark.parametrize('rounds', [1, 2, MAX_TOKENS])
 def test_login(rounds):
     client, server = client_host(rounds=rounds), server_host(rounds=rounds)
     login = Login(client, server)
@@ -168,7 +169,7 @@ def token(data=b'ap-req', number=61):
 
 
 def mic(data=None, session_id=SESSION_ID, username=b'user'):
-    return gss.encode_gss(66, data or b'k' + gss.signed_data(session_id, username))
+    return gss.encode_gss(66, data or b'k' + gss.signed_data(session_id, username, GSS))
 
 
 def test_mechanisms():
@@ -258,21 +259,21 @@ def test_tokens_are_bounded_in_size_and_number():
     _, server = begun(OID)
 
     with pytest.raises(ProtocolError, match='at most 163840 bytes'):
-        receive(server, token(bytes(gss.MAX_TOKEN + 1)))
+        receive(server, token(bytes(MAX_TOKEN + 1)))
 
     host, server = begun(OID, rounds=100)
 
-    for _ in range(gss.MAX_TOKENS):
+    for _ in range(MAX_TOKENS):
         receive(server, token())
 
     receive(server, token())
-    assert replies(host) == [60] + [61] * gss.MAX_TOKENS + [51]
+    assert replies(host) == [60] + [61] * MAX_TOKENS + [51]
 
     host, server = begun(OID)
     receive(server, token())
 
     with pytest.raises(ProtocolError, match='at most 4096 bytes'):
-        receive(server, gss.encode_gss(66, bytes(gss.MAX_MIC + 1)))
+        receive(server, gss.encode_gss(66, bytes(MAX_MIC + 1)))
 
 
 @pytest.mark.parametrize('number', [61, 65, 66])
@@ -331,13 +332,13 @@ def test_an_honest_server():
         [response(), response()],
         [token()],
         [response(), token(), token()],
-        [response(), token(bytes(gss.MAX_TOKEN + 1))],
+        [response(), token(bytes(MAX_TOKEN + 1))],
         [response(), token(number=66)],
         [response(), encode_byte(63)],
         [encode_byte(60)],
         [response(), encode_byte(61) + b'\0\0\0\5abcd'],
         [encode_byte(64) + encode_uint32(1)],
-        [token(number=65)] * (gss.MAX_TOKENS + 1),
+        [token(number=65)] * (MAX_TOKENS + 1),
     ],
 )
 def test_servers_that_break_the_rules(messages):
@@ -352,7 +353,7 @@ def test_a_server_that_never_ends():
     _, client = waiting(rounds=100)
     receive(client, response())
 
-    for _ in range(gss.MAX_TOKENS):
+    for _ in range(MAX_TOKENS):
         receive(client, token())
 
     with pytest.raises(ProtocolError):
@@ -378,3 +379,64 @@ def test_success_before_the_context_is_not_taken_for_a_proof():
 
     # The server let us in; that it did not prove its name is no harm here, as its host key did.
     assert host.result is True
+
+
+# --- gssapi-keyex
+
+
+KEYEX = b'gssapi-keyex'
+
+
+def keyex_login(*, key=b'k', ours=True, theirs=True, principal='user@REALM', **settings):
+    client, server = client_host(**settings), server_host()
+    client.kex_gss = Context(is_client=True, key=key) if ours else None
+    server.kex_gss = Context(is_client=False, principal=principal) if theirs else None
+    return Login(client, server)
+
+
+def test_the_context_of_the_key_exchange_logs_in():
+    login = keyex_login()
+
+    assert login.run() is True
+    assert login.server.completed_methods == (KEYEX,)
+    assert ('gss', 'user', 'user@REALM') in login.server_host.events
+
+    # RFC 4462 section 4
+    signed = b''.join((
+        encode_string(SESSION_ID), b'\x32', encode_string('user'), encode_string('ssh-connection'),
+        encode_string(KEYEX),
+    ))  # fmt: skip
+    assert login.client_host.kex_gss.data == signed
+    assert login.to_server[1:] == [encode_request('user', KEYEX, encode_string(b'k' + signed))]
+
+
+@pytest.mark.parametrize('settings', [{'ours': False}, {'theirs': False}, {'key': b'x'}])
+def test_without_it_or_with_a_wrong_mic_the_other_method_is_tried(settings):
+    login = keyex_login(**settings)
+
+    assert login.run() is True
+    assert login.server.completed_methods == (GSS,)
+
+
+def test_its_principal_is_judged():
+    login = keyex_login(principal='other@REALM', fail_at=1)
+
+    assert isinstance(login.run(), PermissionDenied)
+    assert login.server._failures == 1
+
+
+def test_a_mic_of_something_else():
+    for session_id, username, method in (
+        (b'other', b'user', KEYEX), (SESSION_ID, b'other', KEYEX), (SESSION_ID, b'user', GSS),
+    ):  # fmt: skip
+        login = keyex_login()
+        mic = b'k' + gss.signed_data(session_id, username, method)
+        receive(login.server, encode_request('user', KEYEX, encode_string(mic)))
+        assert [payload[0] for payload in login.server_host.outgoing] == [51]
+        assert not login.server.done
+
+
+def test_hostile_mics():
+    for fields in (b'', encode_string(b'')[:-1], encode_string(b'k') + b'x', encode_string(bytes(MAX_MIC + 1))):
+        with pytest.raises((ProtocolError, PacketDecodeError)):
+            receive(keyex_login().server, encode_request('user', KEYEX, fields))

@@ -38,7 +38,7 @@ def test_parse():
         parse_sequences('publickey,password')
 
 
-@pytest.mark.parametrize('sequences', [((),), ((b'gssapi-keyex',),), ((b'none',),), ((KEY, b''),)])
+@pytest.mark.parametrize('sequences', [((),), ((b'external-keyx',),), ((b'none',),), ((KEY, b''),)])
 def test_bad_sequences(sequences):
     with pytest.raises(ValueError, match='method'):
         AuthPolicy(sequences)

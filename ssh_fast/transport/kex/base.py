@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ...constants import MSG_KEX_FIRST
 from ...errors import ProtocolError
+from ...gss_context import GSSContext
 from ...keys.certificate_names import plain_algorithm
 from ...keys.keypair import SSHKeyPair
 from ...wire import Cursor, encode_byte, encode_mpint, encode_string
@@ -32,13 +33,17 @@ class KexContext:
 
 @dataclass(frozen=True)
 class KexResult:
-    """What an exchange ends with. A client must still check that `signature` is the host key's over `exchange_hash`."""
+    """What an exchange ends with. A client must still check that `signature` is the host key's over `exchange_hash`.
+
+    With a `gss_context` there is no signature: GSSAPI has proven the server, and the host key, if one was shown.
+    """
 
     hash_name: str
     exchange_hash: bytes
     host_key_data: bytes
     signature: bytes
     shared_secret: bytes = field(repr=False)      # K as it was hashed: an mpint or a string
+    gss_context: GSSContext | None = field(default=None, repr=False)
 
     def derive_key(self, letter: bytes, session_id: bytes, size: int) -> bytes:
         """Derive `size` bytes for the purpose that the letter A to F names (RFC 4253 section 7.2)."""
@@ -66,7 +71,7 @@ class KeyExchange(ABC):
 
     def __init__(self, context: KexContext, hash_name: str) -> None:
         self._context = context
-        self._hash_name = hash_name
+        self.hash_name = hash_name
         self._parameters = b''
         self._client_value: bytes | None = None
 
@@ -125,7 +130,7 @@ class KeyExchange(ABC):
         if host_key is None:
             raise ValueError('A server needs a host key')
 
-        exchange_hash = self._hash(host_key.public_data, client_value, server_value, secret)
+        exchange_hash = self.exchange_hash(host_key.public_data, client_value, server_value, secret)
 
         # Pairs are shared by connections: the algorithm is chosen anew for each signature.
         host_key.set_sig_algorithm(plain_algorithm(self._context.host_key_algorithm))
@@ -141,7 +146,7 @@ class KeyExchange(ABC):
             + encode_string(signature)
         )
 
-        return KexResult(self._hash_name, exchange_hash, host_key.public_data, signature, secret)
+        return KexResult(self.hash_name, exchange_hash, host_key.public_data, signature, secret)
 
     def _reply_received(self, cursor: Cursor, client_value: bytes) -> KexResult:
         host_key_data = cursor.string()
@@ -150,13 +155,15 @@ class KeyExchange(ABC):
         cursor.check_end()
 
         secret = self.agree(server_value)
-        exchange_hash = self._hash(host_key_data, client_value, server_value, secret)
+        exchange_hash = self.exchange_hash(host_key_data, client_value, server_value, secret)
 
-        return KexResult(self._hash_name, exchange_hash, host_key_data, signature, secret)
+        return KexResult(self.hash_name, exchange_hash, host_key_data, signature, secret)
 
-    def _hash(self, host_key_data: bytes, client_value: bytes, server_value: bytes, secret: bytes) -> bytes:
+    def exchange_hash(self, host_key_data: bytes, client_value: bytes, server_value: bytes, secret: bytes) -> bytes:
+        """Make H of the fields as they are sent and hashed."""
+
         return hashlib.new(
-            self._hash_name,
+            self.hash_name,
             self._context.hash_prefix
             + encode_string(host_key_data)
             + self._parameters

@@ -81,4 +81,4 @@ class HybridExchange(KeyExchange):
     def _combine(self, kem_secret: bytes, curve_secret: bytes) -> bytes:
         """Make K: the hash of both secrets, as a string and not as an mpint."""
 
-        return encode_string(hashlib.new(self._hash_name, kem_secret + curve_secret).digest())
+        return encode_string(hashlib.new(self.hash_name, kem_secret + curve_secret).digest())
