@@ -234,9 +234,9 @@ class Exchanges:
             raise KeyExchangeFailed(f'Expected a host key for {algorithm.decode()}, got one for {name}')
 
         names = (plain_algorithm(algorithm),)
-        signed = result.gss_context or verify_signature(key, result.exchange_hash, result.signature, names)
+        by_gss = result.gss_context is not None
 
-        if not signed:
+        if not by_gss and verify_signature(key, result.exchange_hash, result.signature, names) is not True:
             raise KeyExchangeFailed('Expected a signature by the host key, got one that does not verify')
 
         if self.host_key_data and result.host_key_data != self.host_key_data:

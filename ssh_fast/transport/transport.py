@@ -489,7 +489,7 @@ class Transport:
         self.reader.express = False
 
     def _exchanged(self, result: KexResult) -> None:
-        if self._is_client and result.gss_context:
+        if self._is_client and result.gss_context is not None:
             self._exchanges.host_key_data = result.host_key_data or self._exchanges.host_key_data
             self._change_keys(result)
         elif not self._is_client or self._exchanges.host_key_data:

@@ -36,6 +36,7 @@ NULL = b'null'
 
 _TEXT_LIMIT = 256
 _GSS_S_FAILURE = 13 << 16
+_FAILED = 'The GSSAPI mechanism failed'
 
 # The families of names, each with the plain method that makes the secret
 _PLAIN_METHODS = {
@@ -165,20 +166,20 @@ class GSSExchange:
         if not isinstance(exc, GSSFailure):
             raise exc
 
-        self._fail(f'GSSAPI: {exc}')
+        # The text becomes a DISCONNECT's: a stranger does not learn from a server what its keytab has.
+        self._fail(f'GSSAPI: {exc}' if self._context.is_client else _FAILED, exc)
 
-    def _fail(self, text: str) -> NoReturn:
+    def _fail(self, text: str, cause: Exception | None = None) -> NoReturn:
         if not self._context.is_client:
-            # A stranger is not told more.
             self._context.send(
                 encode_byte(MSG_KEXGSS_ERROR)
                 + encode_uint32(_GSS_S_FAILURE)
                 + encode_uint32(0)
-                + encode_string(b'The GSSAPI mechanism failed')
+                + encode_string(_FAILED)
                 + encode_string(DEFAULT_LANG)
             )
 
-        raise KeyExchangeFailed(text)
+        raise KeyExchangeFailed(text) from cause
 
     def _hash(self, server_value: bytes, secret: bytes) -> bytes:
         assert self._client_value is not None
