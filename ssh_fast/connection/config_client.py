@@ -66,6 +66,7 @@ _KEYWORDS: dict[str, Parse] = {
     'globalknownhostsfile': value.words,
     'gssapiauthentication': value.flag,
     'gssapidelegatecredentials': value.flag,
+    'gssapikeyexchange': value.flag,
     'hashknownhosts': value.flag,
     'hostbasedauthentication': value.flag,
     'hostkeyalgorithms': value.algorithms,
@@ -109,7 +110,7 @@ _UNUSED = frozenset(re.findall(r'\w+', """
     addkeystoagent batchmode channeltimeout checkhostip clearallforwardings connectionattempts controlmaster
     controlpath controlpersist enableescapecommandline escapechar exitonforwardfailure fingerprinthash
     forkafterauthentication forwardx11 forwardx11timeout forwardx11trusted gatewayports
-    gssapiclientidentity gssapikeyexchange gssapikexalgorithms gssapirenewalforcesrekey
+    gssapiclientidentity gssapikexalgorithms gssapirenewalforcesrekey
     gssapiserveridentity gssapitrustdns hostbasedacceptedalgorithms hostbasedkeytypes ipqos kbdinteractivedevices
     knownhostscommand localcommand loglevel logverbose nohostauthenticationforlocalhost numberofpasswordprompts
     obscurekeystroketiming permitlocalcommand permitremoteopen proxyusefdpass requiredrsasize securitykeyprovider

@@ -294,6 +294,7 @@ _OTHERS: dict[str, Callable[[ClientConfig, Any], dict[str, Any]]] = {
     'gssapidelegatecredentials': lambda config, value: gss_switch(
         'gss_delegate_creds', value, config.lines['gssapidelegatecredentials']
     ),
+    'gssapikeyexchange': lambda config, value: gss_switch('gss_kex', value, config.lines['gssapikeyexchange']),
     'identityagent': _agent,
     'identityfile': _identities,
     'pkcs11provider': lambda config, value: {'pkcs11_provider': None if value.lower() == 'none' else value},

@@ -55,6 +55,7 @@ _KEYWORDS: dict[str, Parse] = {
     'compression': value.choice({'yes': True, 'delayed': True, 'no': False}),
     'disableforwarding': _FLAG,
     'gssapiauthentication': _FLAG,
+    'gssapikeyexchange': _FLAG,
     'hostbasedauthentication': _FLAG,
     'hostcertificate': value.single,
     'hostkey': value.single,
@@ -114,7 +115,7 @@ _RESTRICTIONS: dict[str, Parse] = {
 _UNUSED = frozenset(re.findall(r'\w+', """
     acceptenv allowstreamlocalforwarding allowtcpforwarding authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
-    gatewayports gssapicleanupcredentials gssapikeyexchange gssapikexalgorithms
+    gatewayports gssapicleanupcredentials gssapikexalgorithms
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose

@@ -205,6 +205,7 @@ _OTHERS: dict[str, Callable[[ServerConfig, Any], dict[str, Any]]] = {
     'gssapiauthentication': lambda config, value: gss_switch(
         'gss_auth', value, config.lines['gssapiauthentication']
     ),
+    'gssapikeyexchange': lambda config, value: gss_switch('gss_kex', value, config.lines['gssapikeyexchange']),
     'hostcertificate': lambda config, value: {'server_host_certs': [os.path.expanduser(path) for path in value]},
     'hostkey': lambda config, value: {'server_host_keys': [os.path.expanduser(path) for path in value]},
     'listenaddress': _listen,

@@ -87,12 +87,15 @@ def kex_is_wanted(given: Mapping[str, Any], effective: Mapping[str, Any], kex_al
     """Tell whether keys are to be exchanged by GSSAPI.
 
     Raises:
-      ValueError: they are, but none of the methods chosen has a counterpart there
+      ValueError: they are, by a keyword, but none of the methods chosen has a counterpart there
     """
 
     wanted = bool(effective.get('gss_kex')) and not ('gss_host' in given and given['gss_host'] is None)
 
     if wanted and not gss_kex_algorithms(KERBEROS, kex_algs):
+        if 'gss_kex' not in given:
+            return False
+
         chosen = b', '.join(kex_algs).decode()
         raise ValueError(f'gss_kex: expected one of kex_algs to exist with GSSAPI too, got {chosen}')
 

@@ -162,3 +162,35 @@ def test_key_exchange(cls):
 
     with pytest.raises(ValueError, match='^gss_kex: expected True or False'):
         cls(config=None, gss_kex='yes')
+
+
+@pytest.mark.usefixtures('_installed')
+@pytest.mark.parametrize('cls', BOTH)
+def test_key_exchange_by_a_configuration(tmp_path, cls):
+    path = tmp_path / 'config'
+    path.write_text('GSSAPIKeyExchange yes\n')
+    options = cls(config=str(path))
+
+    assert options.gss_kex and not options.gss_auth
+    assert not cls(config=str(path), gss_kex=False).gss_kex
+    assert not cls(config=str(path), gss_host=None).gss_kex
+
+    # A file for many hosts may ask for what does not go with the methods chosen here.
+    assert not cls(config=str(path), kex_algs='mlkem768x25519-sha256').gss_kex
+
+    path.write_text('GSSAPIKeyExchange no\n')
+    assert not cls(config=str(path)).gss_kex
+    assert cls(config=str(path), gss_kex=True).gss_kex
+
+    path.write_text('GSSAPIKeyExchange perhaps\n')
+    with pytest.raises(ConfigParseError, match='(?i)gssapikeyexchange'):
+        cls(config=str(path))
+
+
+@pytest.mark.parametrize('cls', BOTH)
+def test_key_exchange_by_a_configuration_without_the_package(monkeypatch, tmp_path, cls):
+    monkeypatch.setattr(config_client_options, 'gss_available', lambda: False)
+    path = tmp_path / 'config'
+    path.write_text('GSSAPIKeyExchange yes\n')
+
+    assert not cls(config=str(path)).gss_kex

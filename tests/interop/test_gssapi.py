@@ -354,6 +354,20 @@ async def test_a_server_that_cannot_exchange_keys_does_not_listen(key_ring, tmp_
             pass
 
 
+async def test_the_loop_goes_on_while_a_kdc_is_silent_before_a_key_exchange(key_ring, tmp_path, kdc):
+    cache = kdc.tickets(user_name(), '25m')
+
+    async with gss_server(key_ring, tmp_path, gss_kex=True) as (target, made):
+        with kdc.frozen():
+            with pytest.raises(TimeoutError, match='took longer than 0.3 seconds'):
+                await ssh_fast.connect(**kex_options(target, cache, connect_timeout=0.3))
+
+        assert made == []
+
+        async with ssh_fast.connect(**kex_options(target, cache)) as conn:
+            assert conn.get_extra_info('kex_alg').startswith('gss-')
+
+
 async def test_openssh_client_exchanges_keys(key_ring, tmp_path, kdc):
     async with gss_server(key_ring, tmp_path, gss_kex=True) as (target, made):
         for name in ('gss-group14-sha256-', 'gss-group16-sha512-', 'gss-nistp256-sha256-', 'gss-curve25519-sha256-'):

@@ -13,17 +13,16 @@ each is a question, and no message is looked at before it is answered.
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable
-from typing import NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from ...constants import DEFAULT_LANG
 from ...errors import KeyExchangeFailed, ProtocolError
 from ...gss_context import MAX_MIC, MAX_TOKENS, GSSContext, GSSFailure, GSSStep, read_token
 from ...logging import printable
 from ...wire import Cursor, encode_boolean, encode_byte, encode_string, encode_uint32
+from ..host import TransportHost
 from .base import KexContext, KexResult, KeyExchange
-
-T = TypeVar('T')
 
 MSG_KEXGSS_INIT = 30
 MSG_KEXGSS_CONTINUE = 31
@@ -79,18 +78,6 @@ def _family(name: bytes) -> bytes:
     return name[: name.rfind(b'-') + 1]
 
 
-class Asker(Protocol):
-    """Who has questions answered."""
-
-    def ask(
-        self,
-        question: Callable[[], T | Awaitable[T]],
-        answer: Callable[[T], None],
-        failed: Callable[[Exception], None] | None = None,
-    ) -> None:
-        """Put a question; no message is received until it is answered."""
-
-
 class GSSExchange:
     """One running exchange: `finish` is called with the result once the peer is proven."""
 
@@ -99,13 +86,13 @@ class GSSExchange:
         context: KexContext,
         method: KeyExchange,
         gss_context: GSSContext,
-        asker: Asker,
+        host: TransportHost,
         finish: Callable[[KexResult], None],
     ) -> None:
         self._context = context
         self._method = method
         self._gss = gss_context
-        self._asker = asker
+        self._host = host
         self._finish = finish
         self._handlers = self._client_handlers if context.is_client else self._server_handlers
 
@@ -137,7 +124,7 @@ class GSSExchange:
     # --- the context
 
     def _step(self, token: bytes, stepped: Callable[[GSSStep], None]) -> None:
-        self._asker.ask(lambda: self._gss.step(token), stepped, self._failed)
+        self._host.ask(lambda: self._gss.step(token), stepped, self._failed)
 
     def _take_token(self, cursor: Cursor) -> bytes:
         token = read_token(cursor)
