@@ -18,6 +18,7 @@ from .agent.client import (
 )
 from .agent.constraints import SSHAgentDestination, SSHAgentHop
 from .channel.client_channel import SSHClientChannel
+from .channel.forward_channel import SSHTCPChannel, SSHUNIXChannel
 from .channel.line_editor_channel import SSHLineEditorChannel
 from .channel.server_channel import SSHServerChannel
 from .channel.session import (
@@ -78,6 +79,8 @@ from .errors import (
     SignalReceived,
     TerminalSizeChanged,
 )
+from .forwarding.forwarder import SSHForwarder
+from .forwarding.listeners import SSHListener
 from .keys.allowed_signers import (
     SSHAllowedSigners,
     import_allowed_signers,
@@ -278,10 +281,12 @@ __all__ = [
     'SSHClientProcess',
     'SSHClientSession',
     'SSHCompletedProcess',
+    'SSHForwarder',
     'SSHKey',
     'SSHKeyPair',
     'SSHKnownHosts',
     'SSHLineEditorChannel',
+    'SSHListener',
     'SSHReader',
     'SSHServer',
     'SSHServerChannel',
@@ -295,8 +300,10 @@ __all__ = [
     'SSHSubprocessReadPipe',
     'SSHSubprocessTransport',
     'SSHSubprocessWritePipe',
+    'SSHTCPChannel',
     'SSHTCPSession',
     'SSHTunTapSession',
+    'SSHUNIXChannel',
     'SSHUNIXSession',
     'SSHWriter',
     'ServiceNotAvailable',

@@ -27,8 +27,8 @@ from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .agent_forwarding import AgentSource
 from .callbacks import SSHClient
+from .client_forwarding import ForwardingClientConnection
 from .client_login import ClientLogin, needs_no_answers
-from .connection import SSHConnection
 from .gss_kex import NewContext, with_gss
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy
@@ -45,7 +45,7 @@ T = TypeVar('T')
 P = TypeVar('P', bound=SSHClientProcess[Any])
 
 
-class SSHClientConnection(SSHConnection):
+class SSHClientConnection(ForwardingClientConnection):
     """A connection to a server, as `connect` gives it."""
 
     def __init__(
@@ -225,7 +225,9 @@ class SSHClientConnection(SSHConnection):
         """Open the channels' part of the connection."""
 
         self._ssh.authentication_complete()
-        self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=0))
+        mux = Mux(self._ssh, self._reader, self._writer, self, max_sessions=0)
+        self._start_forwarding(mux, self._options.max_window)
+        self._start_channels(mux)
 
     def get_server_auth_methods(self) -> Sequence[str]:
         """Return the methods that the server named last as able to continue."""
@@ -238,6 +240,8 @@ class SSHClientConnection(SSHConnection):
         self._owner.connection_made(self)
 
     def _owner_connection_lost(self, exc: Exception | None) -> None:
+        self._stop_forwarding()
+
         if self._login:
             self._login.close()
 

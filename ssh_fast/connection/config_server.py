@@ -40,9 +40,13 @@ def _least_rsa_size(keyword: str, rest: str) -> None:
         raise ValueError(f'this restriction is not supported by this version: set_required_rsa_size takes {bits}')
 
 
+_DIRECTIONS = {'yes': 'yes', 'all': 'yes', 'no': 'no', 'local': 'local', 'remote': 'remote'}
+
 _KEYWORDS: dict[str, Parse] = {
     'addressfamily': value.choice(_FAMILIES),
     'allowagentforwarding': _FLAG,
+    'allowstreamlocalforwarding': value.choice(_DIRECTIONS),
+    'allowtcpforwarding': value.choice(_DIRECTIONS),
     'authenticationmethods': value.words,
     'authorizedkeysfile': value.paths,
     'authorizedprincipalsfile': value.single,
@@ -88,7 +92,8 @@ _ALIASES = {
 # What may stand below Match: of what sshd lets stand there, all that is used once the user is known
 _IN_MATCH = frozenset(
     (
-        'allowagentforwarding', 'authenticationmethods', 'authorizedkeysfile', 'authorizedprincipalsfile', 'banner',
+        'allowagentforwarding', 'allowstreamlocalforwarding', 'allowtcpforwarding', 'authenticationmethods',
+        'authorizedkeysfile', 'authorizedprincipalsfile', 'banner',
         'casignaturealgorithms', 'disableforwarding', 'gssapiauthentication', 'hostbasedauthentication',
         'kbdinteractiveauthentication', 'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty',
         'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
@@ -104,22 +109,24 @@ _RESTRICTIONS: dict[str, Parse] = {
     'denygroups': _no_restriction(),
     'denyusers': _no_restriction(),
     'forcecommand': _no_restriction('none'),
+    'permitlisten': _no_restriction('any'),
+    'permitopen': _no_restriction('any'),
     'permitrootlogin': _no_restriction('yes'),
     'pubkeyauthoptions': _no_restriction('none'),
     'refuseconnection': _no_restriction('no'),
     'requiredrsasize': _least_rsa_size,
 }
 
-# Keywords of sshd that decide nothing here: its processes, its system's accounts, and forwarding of every kind but that
-# of agents, which there is none of.
+# Keywords of sshd that decide nothing here: its processes, its accounts, X11, tunnels of layer 2 and 3, and the
+# addresses that a client may listen on, which the application decides about.
 _UNUSED = frozenset(re.findall(r'\w+', """
-    acceptenv allowstreamlocalforwarding allowtcpforwarding authorizedkeyscommanduser
+    acceptenv authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
     gatewayports gssapicleanupcredentials gssapikexalgorithms
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose
-    maxstartups modulifile permitemptypasswords permitlisten permitopen permittunnel permituserenvironment permituserrc
+    maxstartups modulifile permitemptypasswords permittunnel permituserenvironment permituserrc
     persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd
     securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
     syslogfacility unusedconnectiontimeout usepam useprivilegeseparation versionaddendum x11displayoffset

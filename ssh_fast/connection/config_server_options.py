@@ -15,6 +15,8 @@ _MAX_BANNER = 1 << 16
 
 _SAME = {
     'allowagentforwarding': 'agent_forwarding',
+    'allowstreamlocalforwarding': 'unix_forwarding',
+    'allowtcpforwarding': 'tcp_forwarding',
     'clientaliveinterval': 'keepalive_interval',
     'hostbasedauthentication': 'host_based_auth',
     'kbdinteractiveauthentication': 'kbdint_auth',
@@ -61,7 +63,9 @@ def server_options(config: ServerConfig) -> dict[str, Configured]:
 
     if config.values.get('disableforwarding'):
         # Whatever else is said of single kinds.
-        found['agent_forwarding'] = Configured(False, config.lines['disableforwarding'])
+        line = config.lines['disableforwarding']
+        found['agent_forwarding'] = Configured(False, line)
+        found['tcp_forwarding'] = found['unix_forwarding'] = Configured('no', line)
 
     return found
 

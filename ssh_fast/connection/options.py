@@ -297,6 +297,8 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     banner: str | None
     allow_pty: bool
     agent_forwarding: bool
+    tcp_forwarding: str
+    unix_forwarding: str
     line_editor: bool
     line_echo: bool
     line_history: int

@@ -26,6 +26,9 @@ class Option(NamedTuple):
     default: Any = None
 
 
+# The directions in which clients may forward: opening connections (local), listening (remote), or both.
+DIRECTIONS = ('yes', 'no', 'local', 'remote')
+
 COMMON: dict[str, Option] = {
     'config': Option(prepare.config_paths, ()),
     'host': Option(prepare.host, ''),
@@ -133,6 +136,8 @@ SERVER: dict[str, Option] = {
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
     'agent_forwarding': Option(prepare.boolean, True),
+    'tcp_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
+    'unix_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
     'line_editor': Option(prepare.boolean, True),
     'line_echo': Option(prepare.boolean, True),
     'line_history': Option(prepare.integer(0), 1000),

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ..channel.agent_channel import SSHAgentChannel
 from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW, SSHChannel
+from ..channel.forward_channel import DIRECT_STREAMLOCAL, DIRECT_TCPIP
 from ..channel.mux import Mux
 from ..channel.server_channel import LineEditing, SSHServerChannel
 from ..channel.session import SSHServerSession, SSHUNIXSession
@@ -24,6 +25,7 @@ from ..wire import Cursor
 from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
+from .forward_server import REQUESTS, ServerForwarding
 from .gss_kex import server_contexts, with_gss
 from .host_key_update import HOST_KEYS, PROVE_HOST_KEYS, encode_host_keys, prove_host_keys
 from .options import SSHServerConnectionOptions
@@ -57,6 +59,7 @@ class SSHServerConnection(SSHConnection):
         self._login: ServerLogin | None = None
         self._permissions = Permissions()
         self._agent_listener: AgentListener | None = None
+        self._forwarding: ServerForwarding | None = None
 
     @property
     def owner(self) -> SSHServer:
@@ -133,7 +136,18 @@ class SSHServerConnection(SSHConnection):
         if login.delegated_credentials is not None:
             self._extra['gss_delegated_creds'] = login.delegated_credentials
 
-        self._start_channels(Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions))
+        mux = Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions)
+        self._forwarding = ServerForwarding(
+            mux,
+            self._loop,
+            self._options.max_window,
+            self._owner,
+            self._permissions,
+            (self._options.tcp_forwarding, self._options.unix_forwarding),
+            self.create_task,
+            self._logger,
+        )
+        self._start_channels(mux)
 
         if self._options.send_server_host_keys:
             self.send_server_host_keys()
@@ -148,7 +162,10 @@ class SSHServerConnection(SSHConnection):
     def global_request_received(
         self, name: bytes, cursor: Cursor, want_reply: bool
     ) -> bool | bytes | Awaitable[bool | bytes]:
-        """Prove to a client that this server holds the keys that it told of; refuse other requests."""
+        """Listen for a client, or prove to it that this server holds the keys that it told of."""
+
+        if self._forwarding and name in REQUESTS:
+            return self._forwarding.request(name, cursor)
 
         if name != PROVE_HOST_KEYS or not want_reply:
             return super().global_request_received(name, cursor, want_reply)
@@ -223,6 +240,9 @@ class SSHServerConnection(SSHConnection):
         if self._agent_listener:
             self._agent_listener.close()
 
+        if self._forwarding:
+            self._forwarding.close()
+
         try:
             if exc and not self.get_extra_info('username') and self._error_handler:
                 self._error_handler(self, exc)
@@ -237,11 +257,17 @@ class SSHServerConnection(SSHConnection):
     def channel_open_requested(
         self, channel_type: bytes, cursor: Cursor
     ) -> SSHChannel[Any] | Awaitable[SSHChannel[Any]]:
-        """Make the channel for a session; nothing else is allowed.
+        """Make the channel for a session, or of a connection through us.
 
         Raises:
           ChannelOpenError: it is not allowed
         """
+
+        if self._forwarding and channel_type == DIRECT_TCPIP:
+            return self._forwarding.open_tcp(cursor)
+
+        if self._forwarding and channel_type == DIRECT_STREAMLOCAL:
+            return self._forwarding.open_unix(cursor)
 
         if channel_type != b'session':
             return cast('SSHChannel[Any]', super().channel_open_requested(channel_type, cursor))

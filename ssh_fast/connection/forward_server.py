@@ -1,0 +1,250 @@
+"""A server's forwarding: what a client may connect to and listen on through us, and what its requests become.
+
+Every kind is asked of the options and the login's permissions first, then of the application's `SSHServer`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
+from ..channel.mux import Mux
+from ..channel.session import SSHSession
+from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED
+from ..errors import ChannelListenError, ChannelOpenError
+from ..forwarding.forwarder import SSHForwarder
+from ..forwarding.listeners import SSHListener
+from ..keys.permissions import Permissions
+from ..logging import ContextLogger
+from ..process.streams import SSHReader, SSHWriter
+from ..wire import Cursor, encode_uint32
+from .callbacks import SSHServer
+from .forward_client import CANCEL_STREAMLOCAL_FORWARD, CANCEL_TCPIP_FORWARD, STREAMLOCAL_FORWARD, TCPIP_FORWARD
+from .forwarding import Forwarding, TCPStreamSession, UNIXStreamSession
+
+# Ports and paths that one client may have us listen on at a time.
+MAX_LISTENERS = 256
+
+REQUESTS = frozenset({TCPIP_FORWARD, CANCEL_TCPIP_FORWARD, STREAMLOCAL_FORWARD, CANCEL_STREAMLOCAL_FORWARD})
+
+
+class ServerForwarding(Forwarding):
+    """What a server forwards for its client."""
+
+    def __init__(
+        self,
+        mux: Mux,
+        loop: asyncio.AbstractEventLoop,
+        max_window: int,
+        owner: SSHServer,
+        permissions: Permissions,
+        directions: tuple[str, str],
+        create_task: Callable[[Any], object],
+        logger: ContextLogger,
+    ) -> None:
+        super().__init__(mux, loop, max_window)
+
+        self._owner = owner
+        self._permissions = permissions
+        self._tcp, self._unix = directions
+        self._create_task = create_task
+        self._logger = logger
+        self._serving: dict[tuple[str, int] | str, SSHListener | None] = {}
+
+    # --- connections that the client opens through us
+
+    async def open_tcp(self, cursor: Cursor) -> SSHForwardChannel[Any]:
+        """Answer a client that wants to connect to a port.
+
+        Raises:
+          ChannelOpenError: it must not, or nobody answers there
+        """
+
+        host, port, orig_host, orig_port = decode_tcp(cursor)
+
+        if not self._may_connect(host, port):
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, f'Port {port} of that host is not permitted')
+
+        answer = await _value(self._owner.connection_requested(host, port, orig_host, orig_port))
+        chan, answer = self._channel(answer, self.tcp_channel)
+        chan.note_ends(host, port, orig_host, orig_port)
+
+        if answer is True:
+            answer = await self.connect_tcp(host, port)
+
+        return self._serve(chan, answer, TCPStreamSession)
+
+    async def open_unix(self, cursor: Cursor) -> SSHForwardChannel[Any]:
+        """Answer a client that wants to connect to a UNIX domain socket.
+
+        Raises:
+          ChannelOpenError: it must not, or nobody listens there
+        """
+
+        path = decode_path(cursor, reserved_port=True)
+
+        if not self._may_connect(path):
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'Connections to UNIX sockets are not permitted')
+
+        answer = await _value(self._owner.unix_connection_requested(path))
+        chan, answer = self._channel(answer, self.unix_channel)
+        chan.note_path(path)
+
+        if answer is True:
+            answer = await self.connect_path(path)
+
+        return self._serve(chan, answer, UNIXStreamSession)
+
+    def _may_connect(self, where: str, port: int | None = None) -> bool:
+        if port is None:
+            return self._unix in ('yes', 'local') and self._permissions.may_connect_path(where)
+
+        return self._tcp in ('yes', 'local') and self._permissions.may_connect(where, port)
+
+    def _channel(self, answer: Any, make: Callable[..., Any]) -> tuple[Any, Any]:
+        """Take an answer apart: a channel and what it is for, or only the latter."""
+
+        if isinstance(answer, tuple):
+            return answer
+
+        return make(None, 'strict', self.window, self.max_pktsize), answer
+
+    def _serve(
+        self, chan: SSHForwardChannel[Any], answer: Any, make_streams: Callable[[], Any]
+    ) -> SSHForwardChannel[Any]:
+        if not answer:
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'Connection refused')
+
+        if isinstance(answer, SSHSession):
+            chan.set_session(answer)
+        elif callable(answer):
+            chan.set_session(handler_session(make_streams, answer, self._create_task))
+        else:
+            raise TypeError(f'Expected True, a session, a handler or False, got {type(answer).__name__}')
+
+        return chan
+
+    # --- ports and paths that the client has us listen on
+
+    def request(self, name: bytes, cursor: Cursor) -> bool | bytes | Awaitable[bool | bytes]:
+        """Answer one of `REQUESTS`."""
+
+        text = cursor.string()
+        port = cursor.uint32() if name in (TCPIP_FORWARD, CANCEL_TCPIP_FORWARD) else None
+        cursor.check_end()
+
+        try:
+            where = text.decode()
+        except UnicodeDecodeError:
+            return False
+
+        if not where.isprintable():
+            return False
+
+        place = where if port is None else (where, port)
+
+        if name in (TCPIP_FORWARD, STREAMLOCAL_FORWARD):
+            return self._listen(place)
+
+        return self._cancel(place)
+
+    def _cancel(self, place: tuple[str, int] | str) -> bool:
+        listener = self._serving.get(place)
+
+        if listener is None:
+            return False
+
+        del self._serving[place]
+        listener.close()
+
+        return True
+
+    async def _listen(self, place: tuple[str, int] | str) -> bool | bytes:
+        if place in self._serving or len(self._serving) >= MAX_LISTENERS or not self._may_listen(place):
+            return False
+
+        self._serving[place] = None
+        listener: Any = None
+
+        try:
+            listener = await self._make_listener(place)
+        except (ChannelListenError, ChannelOpenError, OSError) as exc:
+            self._logger.info('Nothing is listened on for the client: %s', exc)
+        finally:
+            if not listener:
+                del self._serving[place]
+
+        if not listener:
+            return False
+
+        if isinstance(place, str) or place[1]:
+            self._serving[place] = listener
+            return True
+
+        del self._serving[place]
+        port = listener.get_port()
+        self._serving[place[0], port] = listener
+
+        return encode_uint32(port)
+
+    def _may_listen(self, place: tuple[str, int] | str) -> bool:
+        if isinstance(place, str):
+            return self._unix in ('yes', 'remote') and self._permissions.may_listen_path(place)
+
+        host, port = place
+
+        return port <= 65535 and self._tcp in ('yes', 'remote') and self._permissions.may_listen(host, port)
+
+    async def _make_listener(self, place: tuple[str, int] | str) -> Any:
+        if isinstance(place, str):
+            answer = await _value(self._owner.unix_server_requested(place))
+
+            return self.listen_path(place, self._opener_path(place)) if answer is True else answer
+
+        answer = await _value(self._owner.server_requested(*place))
+
+        return await self.listen_tcp(*place, self._opener_tcp(place[0])) if answer is True else answer
+
+    def _opener_tcp(self, host: str) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+        def open_channel(forwarder: SSHForwarder, orig_host: str, orig_port: int) -> Awaitable[Any]:
+            chan = self.tcp_channel(None, 'strict', self.window, self.max_pktsize)
+
+            return chan.accept(lambda: forwarder, host, forwarder.local_port, orig_host, orig_port)
+
+        return open_channel
+
+    def _opener_path(self, path: str) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+        def open_channel(forwarder: SSHForwarder, orig_host: str, orig_port: int) -> Awaitable[Any]:
+            return self.unix_channel(None, 'strict', self.window, self.max_pktsize).accept(lambda: forwarder, path)
+
+        return open_channel
+
+
+def handler_session(session_class: Any, handler: Callable[..., Any], create_task: Callable[[Any], object]) -> Any:
+    """Make a session that calls a handler with a reader and a writer once its channel is open."""
+
+    class HandlerSession(session_class):  # type: ignore[misc]
+        """Calls a handler with streams."""
+
+        def session_started(self) -> None:
+            """Call the handler."""
+
+            super().session_started()
+            result = handler(SSHReader(self, self._chan), SSHWriter(self, self._chan))
+
+            if isawaitable(result):
+                create_task(self._handle(result))
+
+        async def _handle(self, running: Awaitable[Any]) -> None:
+            try:
+                await running
+            except Exception as exc:
+                self._chan.logger.error('Uncaught exception in the handler of a connection', exc_info=exc)
+                self._chan.abort()
+
+    return HandlerSession()
+
+
+async def _value(answer: Any) -> Any:
+    return await answer if isawaitable(answer) else answer

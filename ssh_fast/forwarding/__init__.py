@@ -1,0 +1,1 @@
+"""Forwarding: sockets that lead into channels, and channels that lead to sockets."""

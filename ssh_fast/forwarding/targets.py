@@ -1,0 +1,55 @@
+"""Connecting to where a channel leads: a TCP port, or a UNIX domain socket."""
+
+import asyncio
+import socket
+
+_TIMEOUT = 30.0    # seconds that all addresses of a host together may take
+
+
+async def connect_tcp(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that answers.
+
+    Raises:
+      OSError: none does
+    """
+
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError('the host has no address')
+
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            for family, kind, proto, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                try:
+                    return await _connect(socket.socket(family, kind, proto), address)
+                except OSError as exc:
+                    failure = exc
+    except UnicodeError as exc:
+        raise OSError(f'the host has no form in the DNS: {exc}') from exc
+
+    raise failure
+
+
+async def connect_path(path: str) -> socket.socket:
+    """Connect to a UNIX domain socket.
+
+    Raises:
+      OSError: nobody listens there
+    """
+
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            return await _connect(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path)
+    except ValueError as exc:
+        raise OSError(str(exc)) from exc
+
+
+async def _connect(sock: socket.socket, address: object) -> socket.socket:
+    sock.setblocking(False)
+
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+
+    return sock
