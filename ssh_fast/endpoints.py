@@ -11,9 +11,9 @@ from .connection.callbacks import SSHClient, SSHServer
 from .connection.client import SSHClientConnection
 from .connection.connection import SSHConnection
 from .connection.dial import dial
-from .connection.gss_kex import client_contexts, require_keys
+from .connection.establish import establish
+from .connection.gss_kex import require_keys
 from .connection.options import SSHClientConnectionOptions, SSHServerConnectionOptions
-from .connection.proxy_command import dial_command
 from .connection.server import Acceptor, ErrorHandler, SSHServerConnection
 from .errors import PermissionDenied
 from .keys.key import SSHKey
@@ -76,67 +76,6 @@ class SSHAcceptor:
         self._options.update(**kwargs)
 
 
-async def _establish(
-    options: SSHClientConnectionOptions,
-    flags: int,
-    sock: socket.socket | None,
-    *,
-    before_login: bool = False,
-    made_connection: Callable[[SSHClientConnection], object] | None = None,
-) -> SSHClientConnection:
-    """Connect and log in; whatever goes wrong leaves no connection behind."""
-
-    if options.proxy_jump is not None and sock is None:
-        raise ValueError(f'ProxyJump {options.proxy_jump}: jump hosts are not supported by this version')
-
-    loop = asyncio.get_running_loop()
-    connection: SSHClientConnection | None = None
-
-    def make_connection() -> SSHClientConnection:
-        nonlocal connection
-
-        connection = SSHClientConnection(loop, options, new_gss_context)
-        connection.stop_before_login(before_login)
-
-        if made_connection:
-            made_connection(connection)
-
-        return connection
-
-    limit = asyncio.timeout(options.connect_timeout)
-
-    try:
-        async with limit:
-            with _closing_on_failure(sock):
-                new_gss_context = await client_contexts(options)
-
-            if options.proxy_command and sock is None:
-                made = await dial_command(make_connection, options.proxy_command)
-            else:
-                made = await dial(
-                    make_connection,
-                    options.host,
-                    options.port,
-                    family=options.family,
-                    flags=flags,
-                    local_addr=options.local_addr,
-                    sock=sock,
-                )
-
-            await made.wait_established()
-    except BaseException as exc:
-        if connection:
-            connection.abort()
-
-        if isinstance(exc, TimeoutError) and limit.expired():
-            where = f'{options.host} port {options.port}' if options.host else 'the server'
-            raise TimeoutError(f'Connecting to {where} took longer than {options.connect_timeout:g} seconds') from None
-
-        raise
-
-    return made
-
-
 @opening
 async def connect(
     host: str = '',
@@ -168,7 +107,7 @@ async def connect(
             **kwargs,
         )
 
-    return await _establish(new_options, flags, sock)
+    return await establish(SSHClientConnection, new_options, flags, sock)
 
 
 async def create_connection(
@@ -190,7 +129,7 @@ async def run_client(
     with _closing_on_failure(sock):
         new_options = await SSHClientConnectionOptions.construct(options, **_given(config=config), **kwargs)
 
-    return await _establish(new_options, 0, sock)
+    return await establish(SSHClientConnection, new_options, 0, sock)
 
 
 @opening
@@ -323,7 +262,7 @@ async def get_server_host_key(
         gss_kex=False,
         username='nobody',
     )
-    connection = await _establish(new_options, flags, sock, before_login=True)
+    connection = await establish(SSHClientConnection, new_options, flags, sock, before_login=True)
 
     async with cast(SSHConnection, connection):
         return connection.get_server_host_key()
@@ -367,7 +306,7 @@ async def get_server_auth_methods(
     tried: list[SSHClientConnection] = []
 
     try:
-        connection = await _establish(new_options, flags, sock, made_connection=tried.append)
+        connection = await establish(SSHClientConnection, new_options, flags, sock, made_connection=tried.append)
     except PermissionDenied:
         return tried[-1].get_server_auth_methods()
 

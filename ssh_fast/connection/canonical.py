@@ -23,8 +23,8 @@ class CanonicalOptions(Protocol):
     canonicalize_permitted_cnames: tuple[tuple[str, str], ...]
 
     @property
-    def proxy_jump(self) -> str | None:
-        """The hosts to go through."""
+    def route(self) -> object:
+        """What the connection leads through."""
 
 
 async def canonical_name(options: CanonicalOptions, loop: asyncio.AbstractEventLoop) -> str:
@@ -37,7 +37,7 @@ async def canonical_name(options: CanonicalOptions, loop: asyncio.AbstractEventL
     """
 
     host = options.host
-    proxied = options.proxy_command is not None or options.proxy_jump is not None
+    proxied = options.proxy_command is not None or options.route is not None
 
     if not host or parse_address(host) or (proxied and options.canonicalize_hostname != 'always'):
         return host

@@ -67,12 +67,6 @@ class SSHClientConnection(ForwardingClientConnection):
         self._stop_before_login = False
         self._agent_source: AgentSource | None = None
 
-    @property
-    def owner(self) -> SSHClient:
-        """The client object that `client_factory` made."""
-
-        return self._owner
-
     def stop_before_login(self, stop: bool) -> None:
         """Choose whether the connection counts as established once the host key is trusted, without a login."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.forward_channel import (
@@ -19,10 +19,13 @@ from ..forwarding.listeners import SSHListener
 from ..opening import opening
 from ..process.streams import SSHReader, SSHWriter
 from ..wire import Cursor
+from .callbacks import SSHClient
 from .connection import SSHConnection
+from .establish import establish
 from .forward_client import ClientForwarding
 from .forward_server import handler_session
 from .forwarding import AcceptHandler, TCPStreamSession, UNIXStreamSession
+from .options import SSHClientConnectionOptions
 
 Handler = Callable[[SSHReader[Any], SSHWriter[Any]], Awaitable[None] | None]
 
@@ -30,6 +33,7 @@ Handler = Callable[[SSHReader[Any], SSHWriter[Any]], Awaitable[None] | None]
 class ForwardingClientConnection(SSHConnection):
     """A client's connection with its forwarding."""
 
+    _owner: SSHClient
     _forwarding: ClientForwarding | None = None
 
     def _start_forwarding(self, mux: Mux, max_window: int) -> None:
@@ -120,6 +124,36 @@ class ForwardingClientConnection(SSHConnection):
         assert isinstance(session, UNIXStreamSession)
 
         return SSHReader(session, chan), SSHWriter(session, chan)
+
+    # --- connections inside of this one
+
+    @opening
+    async def connect_ssh(self, host: str, port: int | tuple[()] = (), **kwargs: Any) -> Self:
+        """Connect to another server through this one's, and log in; the keywords are those of `connect`.
+
+        Raises:
+          ChannelOpenError: this one's server does not connect there
+        """
+
+        options = kwargs.pop('options', None)
+        given = {'host': host, **({} if port == () else {'port': port}), **kwargs, 'tunnel': self}
+
+        return await establish(type(self), await SSHClientConnectionOptions.construct(options, **given))
+
+    async def create_ssh_connection(
+        self, client_factory: Callable[[], SSHClient] | None, host: str, port: int | tuple[()] = (), **kwargs: Any
+    ) -> tuple[Self, SSHClient]:
+        """Connect as `connect_ssh` does, with an object made by `client_factory`; return the connection and it."""
+
+        connection = await self.connect_ssh(host, port, client_factory=client_factory or SSHClient, **kwargs)
+
+        return connection, connection.owner
+
+    @property
+    def owner(self) -> SSHClient:
+        """The client object that `client_factory` made."""
+
+        return self._owner
 
     # --- ports and paths of the server
 

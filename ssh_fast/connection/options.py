@@ -102,6 +102,7 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_type: str | None
     term_size: tuple[int, int] | tuple[int, int, int, int] | None
     term_modes: Mapping[int, int] | None
+    tunnel: Any
     proxy_command: tuple[str, ...] | None
     canonicalize_hostname: bool | str
     canonical_domains: tuple[str, ...]
@@ -123,6 +124,18 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
         hosts: str | None = self._configured['tunnel'].value
 
         return hosts
+
+    @property
+    def route(self) -> Any:
+        """What to go through: an open connection, or hosts as `proxy_jump` has them; None for nothing."""
+
+        return self.tunnel if 'tunnel' in self._given else self.proxy_jump
+
+    @property
+    def config_given(self) -> Any:
+        """The configuration files that were named: None for none at all, and empty if nothing was said of them."""
+
+        return (self._given['config'] or None) if 'config' in self._given else ()
 
     @property
     def user_known_hosts(self) -> str | None:

@@ -162,7 +162,7 @@ class SSHConnectionOptions:
             elif name not in self._options:
                 raise TypeError(f'{type(self).__name__} got an unexpected option {name!r}')
 
-            if prepare.is_unset(value) or (name in self._unsupported and name != 'tunnel'):
+            if prepare.is_unset(value) or name in self._unsupported:
                 del given[name]
 
         if kwargs.get('config', ()) != ():

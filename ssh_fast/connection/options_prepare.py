@@ -84,6 +84,21 @@ def agent_forwarding(name: str, value: object) -> bool | str:
     return text(name, value) if isinstance(value, str) and value else boolean(name, value or False)
 
 
+def tunnel(name: str, value: object) -> object:
+    """Take an open connection, or jump hosts as [user@]host[:port] between commas or in a list; None for none."""
+
+    if value is None or value == '':
+        return None
+
+    if isinstance(value, list | tuple) and value and all(isinstance(host, str) and host for host in value):
+        return ','.join(value)
+
+    if isinstance(value, str) or hasattr(value, 'create_connection'):
+        return value
+
+    raise ValueError(f'{name}: expected a connection, or jump hosts as [user@]host[:port], got {type(value).__name__}')
+
+
 def choice(*choices: str) -> Callable[[str, object], str]:
     """Make a check for one of several words."""
 

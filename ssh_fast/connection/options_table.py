@@ -75,6 +75,7 @@ CLIENT: dict[str, Option] = {
     'canonicalize_fallback_local': Option(prepare.boolean, True),
     'canonicalize_max_dots': Option(prepare.integer(0), 1),
     'canonicalize_permitted_cnames': Option(prepare.permitted_cnames, ()),
+    'tunnel': Option(prepare.tunnel),
     'client_version': Option(prepare.version, _DEFAULT_VERSION),
     'known_hosts': Option(trust.known_hosts),
     'x509_purposes': Option(x509.purposes, x509.purposes('x509_purposes', 'secureShellServer')),
@@ -164,7 +165,6 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
 
 UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
-    'tunnel': (None, ''),
     'x11_display': _NONE,
     'x11_single_connection': (False,),
 }

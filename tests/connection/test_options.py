@@ -135,7 +135,7 @@ def test_supported_and_unsupported_names_together_are_all_names():
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        ('tunnel', None),
+        ('x11_auth_path', None),
         ('x11_forwarding', False),
         ('reload', False),
     ],
