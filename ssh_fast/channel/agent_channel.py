@@ -7,8 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ..wire import Cursor
-from .channel import SSHChannel
+from .forward_channel import SSHForwardChannel
 from .mux import Mux
 from .session import SSHUNIXSession
 
@@ -16,20 +15,13 @@ AGENT_CHANNEL: Final = b'auth-agent@openssh.com'
 AGENT_REQUEST: Final = b'auth-agent-req@openssh.com'
 
 
-class SSHAgentChannel(SSHChannel[bytes]):
+class SSHAgentChannel(SSHForwardChannel[bytes]):
     """A channel to a forwarded agent, or from one who asks it."""
 
     def __init__(
         self, mux: Mux, loop: asyncio.AbstractEventLoop, window: int, max_pktsize: int, max_window: int
     ) -> None:
         super().__init__(mux, loop, None, 'strict', window, max_pktsize, max_window)
-
-        self._created: asyncio.Future[None] | None = None
-
-    def set_session(self, session: SSHUNIXSession[bytes]) -> None:
-        """Set the session that this channel calls, before it is opened."""
-
-        self._session = session
 
     async def create(self, session_factory: Callable[[], SSHUNIXSession[bytes]]) -> SSHUNIXSession[bytes]:
         """Server: open the channel, and return the session that was made for it.
@@ -38,41 +30,4 @@ class SSHAgentChannel(SSHChannel[bytes]):
           ChannelOpenError: the client forwards no agent, or has lost it
         """
 
-        session = session_factory()
-        self._session = session
-        self._created = self._loop.create_future()
-
-        try:
-            self._mux.open_channel(self, AGENT_CHANNEL)
-        except Exception as exc:
-            self.open_failed(exc)
-
-        try:
-            await self._created
-        except BaseException:
-            self.abort()
-            raise
-
-        return session
-
-    def open_failed(self, exc: Exception) -> None:
-        """End: the channel was never opened. A session that was ready to serve it lets go of what it holds."""
-
-        session, self._session = self._session, None
-        super().open_failed(exc)
-
-        if self._created and not self._created.done():
-            self._created.set_exception(exc)
-        elif session:
-            self._call(session.connection_lost, exc)
-
-    def _opened(self, cursor: Cursor) -> None:
-        cursor.check_end()
-
-        if self._session:
-            self._call(self._session.connection_made, self)
-
-        self._start()
-
-        if self._created and not self._created.done():
-            self._created.set_result(None)
+        return await self.open(session_factory, AGENT_CHANNEL)

@@ -305,6 +305,18 @@ class ForwardingClientConnection(SSHConnection):
 
         return forwarding.listen_path(listen_path, forwarding.opener_tcp(dest_host, dest_port))
 
+    @opening
+    async def forward_socks(self, listen_host: str, listen_port: int) -> SSHListener:
+        """Listen on a TCP port here for clients of SOCKS 4, 4A and 5, and have the server connect to where they want.
+
+        Who can reach the port needs no password: 'localhost' is what it should be listened on.
+
+        Raises:
+          ChannelListenError: the port cannot be listened on
+        """
+
+        return await self._require_forwarding().listen_socks(listen_host, listen_port)
+
     # --- listening there, connecting here
 
     @opening

@@ -1,7 +1,9 @@
 """A client's forwarding: channels to where the server leads, and ports and paths of the server that lead to us."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
@@ -9,7 +11,8 @@ from ..channel.mux import Mux
 from ..constants import OPEN_CONNECT_FAILED
 from ..errors import ChannelListenError, ChannelOpenError, PacketDecodeError
 from ..forwarding.forwarder import SSHForwarder
-from ..forwarding.listeners import PeerListener
+from ..forwarding.listeners import PeerListener, SocketListener, listen_tcp
+from ..forwarding.socks import SocksError, SocksRequest
 from ..logging import printable
 from ..wire import Cursor, encode_string, encode_uint32
 from .forwarding import Forwarding
@@ -18,6 +21,9 @@ TCPIP_FORWARD = b'tcpip-forward'
 CANCEL_TCPIP_FORWARD = b'cancel-tcpip-forward'
 STREAMLOCAL_FORWARD = b'streamlocal-forward@openssh.com'
 CANCEL_STREAMLOCAL_FORWARD = b'cancel-streamlocal-forward@openssh.com'
+
+_SOCKS_TIMEOUT = 30.0    # seconds for a whole request
+_SOCKS_READ = 4096       # bytes at a time
 
 # Makes the channel and the session of a connection that came to the server from a host and port.
 Taker = Callable[[str, int], Awaitable[SSHForwardChannel[Any]]]
@@ -48,6 +54,45 @@ class ClientForwarding(Forwarding):
             return self.unix_channel(None, 'strict', self.window, self.max_pktsize).connect(lambda: forwarder, path)
 
         return open_channel
+
+    async def listen_socks(self, host: str, port: int) -> SocketListener:
+        """Listen on a port for clients of SOCKS, and have the server connect to where they want.
+
+        Raises:
+          ChannelListenError: it cannot be listened on
+        """
+
+        return self._keep(await listen_tcp(host, port, self._accept_socks))
+
+    async def _accept_socks(self, sock: socket.socket, orig_host: str, orig_port: int) -> None:
+        request = SocksRequest()
+
+        try:
+            async with asyncio.timeout(_SOCKS_TIMEOUT):
+                while request.target is None:
+                    data = await self._loop.sock_recv(sock, _SOCKS_READ)
+
+                    if not data:
+                        raise SocksError('Expected a whole request')
+
+                    await self._loop.sock_sendall(sock, request.feed(data))
+        except SocksError as exc:
+            with suppress(OSError):
+                sock.send(exc.reply)
+
+            raise
+
+        forwarder = SSHForwarder(self._loop, request.granted(), request.rest)
+        await forwarder.attach(sock)
+
+        try:
+            await self.opener_tcp(*request.target)(forwarder, orig_host, orig_port)
+        except Exception:
+            forwarder.refuse(request.failed())
+            raise
+        except BaseException:
+            forwarder.close()
+            raise
 
     # --- ports and paths of the server
 

@@ -18,8 +18,10 @@ _CLOSE_TIMEOUT = 10.0     # seconds that the last bytes may take to leave before
 class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     """The session of a channel that leads to a socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, to_socket: bytes = b'', to_channel: bytes = b'') -> None:
         self._loop = loop
+        self._to_socket = to_socket      # what goes first, once the channel is open
+        self._to_channel = to_channel
         self._end = _SocketEnd(self)
         self._chan: SSHChannel[bytes] | None = None
         self._lost = False
@@ -52,6 +54,12 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
 
         return default if found is None else found
 
+    def refuse(self, reply: bytes) -> None:
+        """Tell the socket's other end that there is no channel, and close it."""
+
+        self._end.write(reply)
+        self._end.close(self._loop)
+
     def close(self) -> None:
         """Drop the socket, and close the channel if there is one."""
 
@@ -70,6 +78,8 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     def session_started(self) -> None:
         """Begin to read the socket."""
 
+        self._end.write(self._to_socket)
+        self.socket_received(self._to_channel)
         self._end.start()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -111,7 +121,7 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     def socket_received(self, data: bytes) -> None:
         """Pass data on to the channel."""
 
-        if self._chan and not self._chan.is_closing():
+        if data and self._chan and not self._chan.is_closing():
             self._chan.write(data)
 
     def socket_paused(self, paused: bool) -> None:
@@ -181,7 +191,7 @@ class _SocketEnd(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def write(self, data: bytes) -> None:
-        if self._transport and not self._transport.is_closing():
+        if data and self._transport and not self._transport.is_closing():
             self._transport.write(data)
 
     def write_eof(self) -> None:
