@@ -8,7 +8,7 @@ from typing import Any
 
 from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
 from ..channel.mux import Mux
-from ..constants import OPEN_CONNECT_FAILED
+from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED
 from ..errors import ChannelListenError, ChannelOpenError, PacketDecodeError
 from ..forwarding.forwarder import SSHForwarder
 from ..forwarding.listeners import PeerListener, SocketListener, listen_tcp
@@ -205,6 +205,7 @@ class ClientForwarding(Forwarding):
           ChannelOpenError: it was not
         """
 
+        self._check_asked()
         host, port, orig_host, orig_port = decode_tcp(cursor)
         taker = self._takers.get((host, port)) or self._only_taker(port)
 
@@ -212,6 +213,10 @@ class ClientForwarding(Forwarding):
             raise ChannelOpenError(OPEN_CONNECT_FAILED, f'Nothing listens on {printable(host)} port {port}')
 
         return taker(orig_host, orig_port)
+
+    def _check_asked(self) -> None:
+        if not self._takers:
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'No forwarding was asked for')
 
     def _only_taker(self, port: int) -> Taker | None:
         # Servers may name the address in another way than it was asked for.
@@ -226,6 +231,7 @@ class ClientForwarding(Forwarding):
           ChannelOpenError: it was not
         """
 
+        self._check_asked()
         path = decode_path(cursor, reserved_port=False)
         taker = self._takers.get(path)
 
