@@ -52,6 +52,17 @@ class ServerForwarding(Forwarding):
         self._logger = logger
         self._serving: dict[tuple[str, int] | str, SSHListener | None] = {}
 
+    def close(self) -> None:
+        """Listen on nothing any more, the application's listeners included: the connection has ended."""
+
+        super().close()
+
+        for listener in self._serving.values():
+            if listener:
+                listener.close()
+
+        self._serving.clear()
+
     # --- connections that the client opens through us
 
     async def open_tcp(self, cursor: Cursor) -> SSHForwardChannel[Any]:
@@ -173,9 +184,13 @@ class ServerForwarding(Forwarding):
             self._logger.info('Nothing is listened on for the client: %s', exc)
         finally:
             if not listener:
-                del self._serving[place]
+                self._serving.pop(place, None)
 
         if not listener:
+            return False
+
+        if self._closed:
+            listener.close()
             return False
 
         if isinstance(place, str) or place[1]:

@@ -94,6 +94,7 @@ class Forwarding:
             listener.abandon()
             raise ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection is closed')
 
+        self._listeners = [kept for kept in self._listeners if kept.is_open]
         self._listeners.append(listener)
 
         return listener

@@ -11,7 +11,6 @@ from typing import Any, cast
 from ..channel.channel import SSHChannel
 from ..channel.session import SSHTCPSession, SSHUNIXSession
 
-_CHUNK = 128 * 1024       # bytes read at a time
 _CLOSE_TIMEOUT = 10.0     # seconds that the last bytes may take to leave before a socket is closed without them
 
 
@@ -80,7 +79,7 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
 
         self._end.write(self._to_socket)
         self.socket_received(self._to_channel)
-        self._end.start()
+        self._end.resume_reading()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Pass data on to the socket."""
@@ -157,14 +156,12 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
             self._chan.close()
 
 
-class _SocketEnd(asyncio.BufferedProtocol):
+class _SocketEnd(asyncio.Protocol):
     """The protocol of the socket."""
 
     def __init__(self, forwarder: SSHForwarder) -> None:
         self._forwarder = forwarder
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._reading = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -177,10 +174,6 @@ class _SocketEnd(asyncio.BufferedProtocol):
 
     def get_extra_info(self, name: str) -> Any:
         return self._transport.get_extra_info(name) if self._transport else None
-
-    def start(self) -> None:
-        self._buffer = bytearray(_CHUNK)
-        self.resume_reading()
 
     def resume_reading(self) -> None:
         if self._transport and not self._transport.is_closing():
@@ -209,11 +202,8 @@ class _SocketEnd(asyncio.BufferedProtocol):
         if self._transport:
             self._transport.abort()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._forwarder.socket_received(bytes(memoryview(self._buffer)[:nbytes]))
+    def data_received(self, data: bytes) -> None:
+        self._forwarder.socket_received(data)
 
     def eof_received(self) -> bool:
         self._forwarder.socket_ended()

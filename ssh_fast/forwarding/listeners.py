@@ -86,6 +86,12 @@ class SocketListener(SSHListener):
 
         self._path = ''
 
+    @property
+    def is_open(self) -> bool:
+        """Whether connections are accepted."""
+
+        return bool(self._sockets)
+
     def abandon(self) -> None:
         """Listen no more, and drop the connections whose channel is not open yet."""
 

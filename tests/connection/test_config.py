@@ -757,6 +757,9 @@ def test_server_values(sshd: Any, home: Path) -> None:
         ('AllowUsers bob', 'line 2: AllowUsers: this restriction'),
         ('ForceCommand x', 'line 2: ForceCommand: this restriction'),
         ('PermitRootLogin no', 'line 2: PermitRootLogin: this restriction'),
+        ('PermitOpen host:80', 'line 2: PermitOpen: this restriction'),
+        ('PermitListen none', 'line 2: PermitListen: this restriction'),
+        ('AllowTcpForwarding maybe', 'line 2: AllowTcpForwarding: expected one of'),
         ('Match user bob\n ChrootDirectory /x', 'line 3: ChrootDirectory: this restriction'),
         ('PubkeyAuthOptions verify-required', 'line 2: PubkeyAuthOptions: this restriction'),
         ('AuthorizedPrincipalsCommand /bin/names %u', 'line 2: AuthorizedPrincipalsCommand: this restriction'),
@@ -791,6 +794,20 @@ def test_disabled_forwarding_is_that_of_agents_too(sshd: Any, text: str, forward
     if 'Match' in text:
         config = text
     assert SSHServerConnectionOptions(config=sshd(config)).agent_forwarding is forwards
+
+
+@pytest.mark.parametrize(
+    ('text', 'tcp', 'unix'),
+    [
+        ('PermitOpen any\nPermitListen any', 'yes', 'yes'),
+        ('AllowTcpForwarding all\nAllowStreamLocalForwarding no', 'yes', 'no'),
+        ('AllowTcpForwarding local\nAllowStreamLocalForwarding remote', 'local', 'remote'),
+        ('AllowTcpForwarding yes\nDisableForwarding yes', 'no', 'no'),
+    ],
+)
+def test_forwarding_of_ports_and_sockets(sshd: Any, text: str, tcp: str, unix: str) -> None:
+    options = SSHServerConnectionOptions(config=sshd(text))
+    assert (options.tcp_forwarding, options.unix_forwarding) == (tcp, unix)
 
 
 def test_a_changed_file_is_read_again_when_it_is_named_again(sshd: Any) -> None:

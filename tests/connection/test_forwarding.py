@@ -240,6 +240,36 @@ async def test_listeners_end_with_the_connection(tmp_path: Path) -> None:
     assert not (tmp_path / 'here').exists()
 
 
+async def test_the_applications_own_listener_ends_with_the_connection() -> None:
+    class Listener(ssh_fast.SSHListener):
+        closed = False
+
+        def get_port(self) -> int:
+            return 4711
+
+        def close(self) -> None:
+            self.closed = True
+
+    listener = Listener()
+
+    class Own(Owner):
+        async def server_requested(self, *where: Any) -> Any:
+            return listener
+
+    async with connected(owner=Own) as conn:
+        asked = await conn.forward_remote_port('', 0, LOOPBACK, 1)
+        assert asked.get_port() == 4711 and not listener.closed
+    await settled(lambda: listener.closed)
+
+
+async def test_listeners_that_were_closed_are_forgotten() -> None:
+    async with connected(owner=Permissive) as conn:
+        for _ in range(20):
+            async with conn.forward_local_port(LOOPBACK, 0, LOOPBACK, 1):
+                pass
+        assert len(conn._forwarding._listeners) == 1
+
+
 async def test_an_accept_handler_refuses() -> None:
     async def accept(host: str, port: int) -> bool:
         return False
