@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import http.server
 import os
 import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -637,6 +640,62 @@ def test_read_only_sftp_server(keys: list[object], target_of: Callable[[int], Ta
 
         assert [path.name for path in folder.iterdir()] == ['file']
         assert (folder / 'file').read_bytes() == b'content'
+
+
+@contextlib.contextmanager
+def web() -> Iterator[int]:
+    """A web server."""
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def head(port: int) -> str:
+    with socket.create_connection(('127.0.0.1', port), SECONDS) as sock:
+        sock.sendall(b'HEAD / HTTP/1.0\r\n\r\n')
+        return sock.makefile('rb').read().decode()
+
+
+def where(target: Target) -> list[object]:
+    return ['--port', target.port, '--user', target.user, '--key', target.key, '--known-hosts', target.known_hosts]
+
+
+@pytest.mark.parametrize('name', ['local_forwarding_client', 'remote_forwarding_client'])
+def test_forwarding_clients(sshd: Target, name: str) -> None:
+    with web() as port, running(name, sshd.host, '127.0.0.1', port, *where(sshd)) as listening:
+        assert 'SimpleHTTP' in head(listening)
+
+
+def test_stream_direct_client(sshd: Target) -> None:
+    with web() as port:
+        result = run_client('stream_direct_client', sshd, '127.0.0.1', port)
+        assert 'SimpleHTTP' in result.stdout and (result.returncode, result.stderr) == (0, '')
+    result = run_client('stream_direct_client', sshd, '127.0.0.1', peers.free_port())
+    assert result.returncode == 1 and 'Failed: ' in result.stderr
+
+
+def test_forwarding_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    listen = peers.free_port()
+    with web() as port, running('forwarding_server', *keys, '--open', port, '--listen', listen) as number:
+        target = target_of(number)
+        for argv, stdin, expected in (
+            (['-W', f'127.0.0.1:{port}'], b'HEAD / HTTP/1.0\r\n\r\n', 'SimpleHTTP'),
+            (['-W', 'anywhere:7'], b'hello', 'hello'),
+        ):
+            command = peers.ssh(target, stdin=stdin)
+            result = Command([*command.argv[:-1], *argv, command.argv[-1]], stdin).run()
+            assert expected in result.stdout.decode()
+        command = peers.ssh(target)
+        refused = Command([*command.argv[:-1], '-W', '127.0.0.1:1', command.argv[-1]]).run(check=False)
+        assert refused.status != 0 and 'administratively prohibited' in refused.stderr
+        away = (target.host, '127.0.0.1', port, *where(target))
+        with running('remote_forwarding_client', '--listen', listen, *away) as listening:
+            assert listening == listen and 'SimpleHTTP' in head(listening)
 
 
 def test_all_examples_are_run_and_listed() -> None:

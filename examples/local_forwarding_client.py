@@ -1,0 +1,53 @@
+"""Listen on a port of this machine, and have the server connect to a port for each connection: `ssh -L`.
+
+    python examples/local_forwarding_client.py HOST DEST_HOST DEST_PORT [--listen PORT] [--port 22] [--user NAME]
+        [--key FILE] [--known-hosts FILE]
+
+The port that is listened on is printed; Ctrl-C ends it all.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+
+import ssh_fast
+
+
+async def run(options: argparse.Namespace) -> None:
+    async with ssh_fast.connect(
+        options.host,
+        options.port,
+        username=options.user,
+        client_keys=options.key,
+        known_hosts=options.known_hosts,
+    ) as conn, conn.forward_local_port('127.0.0.1', options.listen, options.dest_host, options.dest_port) as listener:
+        print(f'Listening on port {listener.get_port()}', flush=True)
+        await conn.wait_closed()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description='Forward a port of this machine through a server.')
+    parser.add_argument('host')
+    parser.add_argument('dest_host')
+    parser.add_argument('dest_port', type=int)
+    parser.add_argument('--listen', type=int, default=0, help='0 for a free one')
+    parser.add_argument('--port', type=int, default=22)
+    # The empty tuple leaves an option to its default.
+    parser.add_argument('--user', default=())
+    parser.add_argument('--key', default=(), help='a private key to log in with')
+    parser.add_argument('--known-hosts', default=(), help='the file of the servers to trust')
+
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(run(parser.parse_args()))
+    except (OSError, ssh_fast.Error, ssh_fast.ChannelListenError) as exc:
+        print(f'Failed: {exc}', file=sys.stderr)
+
+        return 1
+
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
