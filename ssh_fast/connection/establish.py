@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .dial import dial
+from .gss_kex import NewContext, client_contexts
 from .options import SSHClientConnectionOptions
 from .proxy_command import dial_command
 from .tunnel import Opener, dial_through
@@ -21,7 +22,7 @@ ConnectionT = TypeVar('ConnectionT', bound=Any)
 
 
 async def establish(
-    connection_class: Callable[[asyncio.AbstractEventLoop, SSHClientConnectionOptions], ConnectionT],
+    connection_class: Callable[[asyncio.AbstractEventLoop, SSHClientConnectionOptions, NewContext | None], ConnectionT],
     options: SSHClientConnectionOptions,
     flags: int = 0,
     sock: socket.socket | None = None,
@@ -46,7 +47,7 @@ async def establish(
     def make_connection() -> ConnectionT:
         nonlocal connection
 
-        connection = connection_class(loop, options)
+        connection = connection_class(loop, options, new_gss_context)
         connection.stop_before_login(before_login)
 
         if made_connection:
@@ -59,6 +60,14 @@ async def establish(
 
     try:
         async with limit:
+            try:
+                new_gss_context = await client_contexts(options)
+            except BaseException:
+                if sock is not None:
+                    sock.close()
+
+                raise
+
             if outer is None and sock is None and options.route is not None:
                 outer, owned = await _open_route(connection_class, options, hops)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import ssh_fast
+from ssh_fast.connection import establish
 from tests.security.peer import (
     HOST_KEY,
     LOOPBACK,
@@ -380,3 +381,14 @@ async def test_from_is_checked_against_the_peer(pattern: str, admitted: bool) ->
         else:
             with pytest.raises(ssh_fast.PermissionDenied):
                 await ssh_fast.connect(LOOPBACK, server.port, **options)
+
+
+async def test_gssapi_is_asked_before_anything_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(options: Any) -> Any:
+        raise ValueError('no ticket')
+
+    monkeypatch.setattr(establish, 'client_contexts', refuse)
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.raises(ValueError, match='no ticket'):
+        await ssh_fast.run_client(ours, config=None, username='user', known_hosts=None, agent_path=None)
+    assert ours.fileno() == -1
