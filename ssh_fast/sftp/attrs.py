@@ -2,11 +2,13 @@
 
 import os
 import stat
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Self
 
+from .._sftp_codec import decode_names as decode_entries
 from ..constants import (
     FILEXFER_ATTR_ACMODTIME,
     FILEXFER_ATTR_DEFINED_V3,
@@ -30,6 +32,10 @@ from ..wire import Cursor, encode_string, encode_uint32, encode_uint64
 UINT32_MAX = 0xffffffff
 UINT64_MAX = 0xffffffffffffffff
 
+# What nearly every server sends, decoded at once: size, uid, gid, permissions, atime, mtime.
+_USUAL = FILEXFER_ATTR_SIZE | FILEXFER_ATTR_UIDGID | FILEXFER_ATTR_PERMISSIONS | FILEXFER_ATTR_ACMODTIME
+_USUAL_FIELDS = struct.Struct('>QIIIII')
+
 _FILE_TYPES = {
     stat.S_IFREG: FILEXFER_TYPE_REGULAR,
     stat.S_IFDIR: FILEXFER_TYPE_DIRECTORY,
@@ -44,7 +50,9 @@ _FILE_TYPES = {
 def file_type(mode: int) -> int:
     """Return the FILEXFER_TYPE_ constant of a file's mode; a mode with permission bits only is of unknown type."""
 
-    return _FILE_TYPES.get(stat.S_IFMT(mode), FILEXFER_TYPE_SPECIAL if stat.S_IFMT(mode) else FILEXFER_TYPE_UNKNOWN)
+    kind = stat.S_IFMT(mode)
+
+    return _FILE_TYPES.get(kind, FILEXFER_TYPE_SPECIAL if kind else FILEXFER_TYPE_UNKNOWN)
 
 
 def _checked(name: str, value: int, maximum: int) -> int:
@@ -149,6 +157,11 @@ class SFTPAttrs:
         if flags & ~FILEXFER_ATTR_DEFINED_V3:
             raise PacketDecodeError(f'Expected attribute flags of SFTP version 3, got {flags:#010x}')
 
+        if flags == _USUAL:
+            size, uid, gid, permissions, atime, mtime = _USUAL_FIELDS.unpack(cursor.bytes(_USUAL_FIELDS.size))
+
+            return cls(file_type(permissions), size, None, uid, gid, None, None, permissions, atime, mtime=mtime)
+
         attrs = cls()
 
         if flags & FILEXFER_ATTR_SIZE:
@@ -213,23 +226,32 @@ class SFTPName:
 
         return encode_string(self.filename) + encode_string(self.longname) + self.attrs.encode()
 
-    @classmethod
-    def decode(cls, cursor: Cursor) -> Self:
-        """Decode one entry of a NAME reply; the names are bytes."""
-
-        return cls(cursor.string(), cursor.string(), SFTPAttrs.decode(cursor))
-
 
 def decode_names(cursor: Cursor) -> list[SFTPName]:
-    """Decode the count and the entries of a NAME reply."""
+    """Decode the count and the entries of a NAME reply, which are all that is left; the names are bytes."""
 
-    count = cursor.uint32()
-
-    # An entry is at least two empty strings and attribute flags: twelve bytes.
-    if count * 12 > cursor.remaining:
-        raise PacketDecodeError(f'Expected {count} names, got {cursor.remaining} bytes')
-
-    return [SFTPName.decode(cursor) for _ in range(count)]
+    return [
+        SFTPName(
+            filename,
+            longname,
+            SFTPAttrs(
+                FILEXFER_TYPE_UNKNOWN if permissions is None else file_type(permissions),
+                size,
+                None,
+                uid,
+                gid,
+                None,
+                None,
+                permissions,
+                atime,
+                mtime=mtime,
+                extended=list(extended) if extended else (),
+            ),
+        )
+        for filename, longname, (_, size, uid, gid, permissions, atime, mtime, extended) in decode_entries(
+            cursor.rest()
+        )
+    ]
 
 
 def encode_names(names: Sequence[SFTPName]) -> bytes:

@@ -384,17 +384,18 @@ class SFTPClient:
 
         want_string = not isinstance(path, bytes)
 
-        async with aclosing(list_directory(self._session, self.compose_path(path))) as names:
-            async for name in names:
-                if want_string:
-                    assert isinstance(name.filename, bytes) and isinstance(name.longname, bytes)
-                    name.filename = self.decode(name.filename)
+        async with aclosing(list_directory(self._session, self.compose_path(path))) as replies:
+            async for names in replies:
+                for name in names:
+                    if want_string:
+                        assert isinstance(name.filename, bytes) and isinstance(name.longname, bytes)
+                        name.filename = self.decode(name.filename)
 
-                    # The long name is for people: what it does not say in this encoding does not fail the listing.
-                    if self._paths.encoding is not None:
-                        name.longname = name.longname.decode(self._paths.encoding, 'replace')
+                        # The long name is for people: what it does not say in this encoding fails no listing.
+                        if self._paths.encoding is not None:
+                            name.longname = name.longname.decode(self._paths.encoding, 'replace')
 
-                yield name
+                    yield name
 
     async def readdir(self, path: SFTPPath = '.') -> Sequence[SFTPName]:
         """Return a directory's entries with their attributes."""

@@ -129,9 +129,10 @@ class _Walk:
         """Yield a directory's entries; one that is not there, not a directory or not readable has none."""
 
         try:
-            async for name in list_directory(self._session, self._wire(base)):
-                if name.filename not in (b'.', b'..'):
-                    yield name
+            async for names in list_directory(self._session, self._wire(base)):
+                for name in names:
+                    if name.filename not in (b'.', b'..'):
+                        yield name
         except SFTPError as exc:
             if not isinstance(exc, (SFTPNoSuchFile, SFTPNoSuchPath, SFTPNotADirectory, SFTPPermissionDenied)):
                 raise

@@ -38,7 +38,7 @@ class RemoteSource:
 
     def __init__(self, session: SFTPClientSession, options: CopyOptions) -> None:
         self._session = session
-        self._options = options
+        self._block = options.block(session.read_size, session.usual_read_size)
 
     async def attrs(self, path: bytes, follow: bool) -> SFTPAttrs:
         """Return a file's attributes."""
@@ -48,11 +48,12 @@ class RemoteSource:
     async def entries(self, path: bytes) -> AsyncIterator[tuple[bytes, SFTPAttrs]]:
         """Yield the entries of a directory, without `.` and `..`; the names may be anything."""
 
-        async with aclosing(list_directory(self._session, path)) as names:
-            async for name in names:
-                if name.filename not in (b'.', b'..'):
-                    assert isinstance(name.filename, bytes)
-                    yield name.filename, name.attrs
+        async with aclosing(list_directory(self._session, path)) as replies:
+            async for names in replies:
+                for name in names:
+                    if name.filename not in (b'.', b'..'):
+                        assert isinstance(name.filename, bytes)
+                        yield name.filename, name.attrs
 
     async def link(self, path: bytes) -> bytes:
         """Return the target of a link."""
@@ -72,14 +73,13 @@ class RemoteSource:
         """Read a range into a local file, or into memory; an error is raised, an early end is the caller's to see."""
 
         session = self._session
-        block = self._options.block(session.read_size, session.usual_read_size)
         pipeline = await session.run(
             lambda done: ReadPipeline(
                 session.assembler,
                 handle,
                 done=done,
                 size=size,
-                block_size=block,
+                block_size=self._block,
                 max_requests=requests,
                 offset=offset,
                 fd=fd,
@@ -120,16 +120,15 @@ class RemoteTarget:
     async def finish(self, handle: bytes, attrs: SFTPAttrs | None, size: int | None = None) -> None:
         """Set a file's attributes and close it: requests that are sent together; the first failure is raised."""
 
-        requests = []
+        if attrs is None and size is None:
+            await self._session.close_handle(handle)
+            return
 
-        if attrs is not None or size is not None:
-            attrs = attrs or SFTPAttrs()
-            attrs.size = size
-            requests.append(self._session.send(c.FXP_FSETSTAT, encode_string(handle) + attrs.encode()))
+        attrs = attrs or SFTPAttrs()
+        attrs.size = size
+        setting = self._session.send(c.FXP_FSETSTAT, encode_string(handle) + attrs.encode())
 
-        requests.append(self._session.send(c.FXP_CLOSE, encode_string(handle)))
-
-        for reply in await asyncio.gather(*requests):
+        for reply in await asyncio.gather(setting, self._session.send(c.FXP_CLOSE, encode_string(handle))):
             self._session.check_reply(reply)
 
     def discard(self, handle: bytes, size: int) -> None:

@@ -1,7 +1,7 @@
 """The walk that all copies of files and trees share, their options, errors and progress.
 
-A tree is walked in the order of its listings. Its files are copied several at a time: small ones overlap their round
-trips, of large ones, which fill the link by themselves, only two are under way.
+A directory is walked in the order of its listing, and several directories at once. Their files are copied several at a
+time: small ones overlap their round trips, of large ones, which fill the link by themselves, only two are under way.
 """
 
 import asyncio
@@ -30,13 +30,19 @@ ErrorHandler = Callable[[Exception], object] | Literal[False] | None
 
 _D = TypeVar('_D')
 
-Start = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+# The errors of single files, of which the error handler is told.
+_REPORTED = (OSError, SFTPError, DisconnectError)
 Fill = Callable[[Callable[[bytes], _D]], Awaitable[None]]
 
 # Files under way at once, and from which size on a file counts as large.
-_FILES = 32
+_FILES = 64
 _LARGE_FILES = 2
 _LARGE = 1 << 20
+
+# Directories that are copied beside the one that the walk is in. Each of them, and all above it, may have a descriptor
+# open: deeper than this no further ones begin, and only one of them goes on at a time.
+_BESIDE = 8
+_DEEP = 16
 
 # So many directories are entered below each other before a task of its own goes on.
 _LEVELS = 32
@@ -65,6 +71,13 @@ class CopyOptions:
         """The most requests under way for one file, or None for as many as the link needs."""
 
         return self.max_requests if self.max_requests > 0 else None
+
+
+class Start(Protocol):
+    """Starts a part of a copy as a task when there is a slot for it."""
+
+    async def __call__(self, coroutine: Coroutine[Any, Any, None], slots: asyncio.Semaphore = ..., /) -> None:
+        """Start it, or raise why another part has failed."""
 
 
 class Source(Protocol):
@@ -115,7 +128,10 @@ class Copy(Generic[_D]):
         self._copy_data = copy_file
         self._slots = asyncio.Semaphore(_FILES)
         self._large = asyncio.Semaphore(_LARGE_FILES)
+        self._beside = asyncio.Semaphore(_BESIDE)
+        self._deep = asyncio.Lock()
         self._failures: list[tuple[int, Exception]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
         self._started = 0
 
     # --- the walk
@@ -149,38 +165,49 @@ class Copy(Generic[_D]):
         """
 
         tasks: set[asyncio.Task[None]] = set()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        async def part(index: int, coroutine: Coroutine[Any, Any, None]) -> None:
+        async def part(index: int, coroutine: Coroutine[Any, Any, None], slots: asyncio.Semaphore) -> None:
             try:
                 await coroutine
             except Exception as exc:
-                self._failures.append((index, exc))
+                self._failed(index, exc)
             finally:
-                self._slots.release()
+                slots.release()
 
-        async def start(coroutine: Coroutine[Any, Any, None]) -> None:
+        def part_ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+
+            if not tasks and ended in self._waiting:
+                self._waiting.discard(ended)
+                ended.set_result(None)
+
+        async def start(coroutine: Coroutine[Any, Any, None], slots: asyncio.Semaphore = self._slots) -> None:
             try:
-                await self._slots.acquire()
+                await slots.acquire()
             except BaseException:
                 coroutine.close()
                 raise
 
             if self._failures:
-                self._slots.release()
+                slots.release()
                 coroutine.close()
                 raise self._first_failure()
 
             self._started += 1
-            task = asyncio.create_task(part(self._started, coroutine))
+            task = asyncio.create_task(part(self._started, coroutine, slots))
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            task.add_done_callback(part_ended)
 
         try:
             await work(start)
 
-            while tasks and not self._failures:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks and not self._failures:
+                self._waiting.add(ended)
+                await ended
         finally:
+            self._waiting.discard(ended)
+
             # A task must have begun before it can be cancelled, so that it gives back what it holds.
             if tasks:
                 await asyncio.sleep(0)
@@ -193,6 +220,17 @@ class Copy(Generic[_D]):
 
         if self._failures:
             raise self._first_failure()
+
+    def _failed(self, index: int, exc: Exception) -> None:
+        """Keep why a part failed, unless it is what a part of it failed of, and wake all that wait for their parts."""
+
+        if all(exc is not known for _, known in self._failures):
+            self._failures.append((index, exc))
+
+        for ended in self._waiting:
+            ended.set_result(None)
+
+        self._waiting.clear()
 
     def _first_failure(self) -> Exception:
         return min(self._failures, key=lambda failure: failure[0])[1]
@@ -207,7 +245,7 @@ class Copy(Generic[_D]):
     ) -> None:
         """Copy one source, whatever it is; files are only started."""
 
-        with _Reported(self, source, self.target.path_of(place)):
+        try:
             follow = self.options.follow_symlinks
 
             if (
@@ -224,13 +262,17 @@ class Copy(Generic[_D]):
                 if depth > MAX_DEPTH:
                     raise SFTPFailure(f'Directories are nested deeper than {MAX_DEPTH}')
 
-                await self._copy_directory(source, attrs, place, depth)
+                async with self._deep if depth == _DEEP else contextlib.nullcontext():
+                    await self._copy_directory(source, attrs, place, depth)
             elif attrs.type == c.FILEXFER_TYPE_SYMLINK:
                 await self.target.make_link(await self._source.link(source), place)
             elif attrs.type in (c.FILEXFER_TYPE_REGULAR, c.FILEXFER_TYPE_UNKNOWN):
                 await start(self._copy_file(source, attrs, place))
             else:
                 raise SFTPFailure(f'{os.fsdecode(source)} is not a regular file')
+        except _REPORTED as exc:
+            if not self._reported(exc, source, place):
+                raise
 
     async def _copy_directory(self, source: bytes, attrs: SFTPAttrs, place: _D, depth: int) -> None:
         async def fill(inner: Callable[[bytes], _D]) -> None:
@@ -238,24 +280,32 @@ class Copy(Generic[_D]):
                 directories = []
 
                 async for name, entry in self._source.entries(source):
-                    valid = False
+                    path = posixpath.join(source, name)
 
-                    with _Reported(self, posixpath.join(source, name), self.target.path_of(place)):
-                        valid = bool(check_name(name))
+                    try:
+                        check_name(name)
+                    except SFTPError as exc:
+                        if not self._reported(exc, path, place):
+                            raise
 
-                    if not valid:
                         continue
 
-                    if entry.type == c.FILEXFER_TYPE_DIRECTORY:
-                        directories.append((name, entry))
+                    if entry.type == c.FILEXFER_TYPE_REGULAR:
+                        await start(self._copy_file(path, entry, inner(name)))
+                    elif entry.type == c.FILEXFER_TYPE_DIRECTORY:
+                        directories.append((path, entry, inner(name)))
                     else:
-                        await self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+                        await self._copy(path, entry, inner(name), depth + 1, start)
 
-                for name, entry in directories:
-                    deeper = self._copy(posixpath.join(source, name), entry, inner(name), depth + 1, start)
+                for path, entry, at in directories:
+                    deeper = self._copy(path, entry, at, depth + 1, start)
 
-                    # A task begins with an empty stack, where the interpreter's would not be deep enough.
-                    await (asyncio.create_task(deeper) if depth % _LEVELS == _LEVELS - 1 else deeper)
+                    # Never waits for one: those that are copied beside have directories of their own to copy.
+                    if depth < _DEEP and not self._beside.locked():
+                        await start(deeper, self._beside)
+                    else:
+                        # A task begins with an empty stack, where the interpreter's would not be deep enough.
+                        await (asyncio.create_task(deeper) if depth % _LEVELS == _LEVELS - 1 else deeper)
 
             # All that is in a directory has been copied before its times are set.
             await self._together(entries)
@@ -263,12 +313,32 @@ class Copy(Generic[_D]):
         await self.target.fill_directory(place, attrs, self.options.preserve, fill)
 
     async def _copy_file(self, source: bytes, attrs: SFTPAttrs, place: _D) -> None:
-        with _Reported(self, source, self.target.path_of(place)):
+        try:
             if attrs.size is not None and attrs.size <= _LARGE:
                 await self._copy_data(source, attrs, place)
             else:
                 async with self._large:
                     await self._copy_data(source, attrs, place)
+        except _REPORTED as exc:
+            if not self._reported(exc, source, place):
+                raise
+
+    def _reported(self, exc: Exception, source: bytes, place: _D) -> bool:
+        """Name the paths in an error, and give it to the error handler, unless it is the end of the connection."""
+
+        if getattr(exc, 'srcpath', None) is None:
+            exc.srcpath = source  # type: ignore[attr-defined]
+            exc.dstpath = self.target.path_of(place)  # type: ignore[attr-defined]
+
+        handler = self.options.error_handler
+
+        if handler is None or isinstance(exc, (DisconnectError, SFTPConnectionLost, SFTPNoConnection)):
+            return False
+
+        if handler:
+            handler(exc)
+
+        return True
 
 
 class Progress:
@@ -292,36 +362,6 @@ class Progress:
         if self._handler is not None and done != self._told:
             self._told = done
             self._handler(self._source, self._path, done, max(self.total, done))
-
-
-class _Reported:
-    """Names the paths in errors and gives them to the error handler, but for the end of the connection."""
-
-    def __init__(self, copy: Copy[Any], source: bytes, path: bytes) -> None:
-        self._copy = copy
-        self._source = source
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: object) -> bool:
-        if not isinstance(exc, (OSError, SFTPError, DisconnectError)):
-            return False
-
-        if getattr(exc, 'srcpath', None) is None:
-            exc.srcpath = self._source  # type: ignore[union-attr]
-            exc.dstpath = self._path  # type: ignore[union-attr]
-
-        handler = self._copy.options.error_handler
-
-        if handler is None or isinstance(exc, (DisconnectError, SFTPConnectionLost, SFTPNoConnection)):
-            return False
-
-        if handler:
-            handler(exc)
-
-        return True
 
 
 @contextlib.contextmanager

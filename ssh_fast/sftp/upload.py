@@ -48,6 +48,7 @@ class _Upload:
     def __init__(self, session: SFTPClientSession, target: RemoteTarget, options: CopyOptions) -> None:
         self._session = session
         self._options = options
+        self._block = options.block(session.write_size, session.write_size)
         self.target = target
 
     async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> None:
@@ -100,15 +101,12 @@ class _Upload:
         return offset
 
     async def _write(self, source: bytes, handle: bytes, offset: int, progress: Progress, **data: Any) -> None:
-        session = self._session
-        block = self._options.block(session.write_size, session.write_size)
-
         await self.target.write(
             lambda done: WritePipeline(
-                session.assembler,
+                self._session.assembler,
                 handle,
                 done=done,
-                block_size=block,
+                block_size=self._block,
                 max_requests=self._options.requests,
                 offset=offset,
                 progress=progress.begin(offset),
