@@ -145,6 +145,7 @@ from .process.subprocess import (
     SSHSubprocessTransport,
     SSHSubprocessWritePipe,
 )
+from .scp import scp
 from .sftp.attrs import (
     SFTPAttrs,
     SFTPLimits,
@@ -349,6 +350,7 @@ __all__ = [
     'register_public_key_alg',
     'run_client',
     'run_server',
+    'scp',
     'set_debug_level',
     'set_default_skip_key_file_check',
     'set_default_skip_rsa_key_validation',

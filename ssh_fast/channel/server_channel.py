@@ -8,7 +8,8 @@ The connection answers an open of type 'session' by returning one from `channel_
 
 `connection_made` is called when the channel is confirmed, then the `..._requested` calls, which may be coroutines, and
 `session_started` once a shell, command or subsystem is granted and the reply is on its way. A subsystem named in
-`subsystems` is granted without asking the session: what its factory makes takes the session's place, in bytes.
+`subsystems`, or a command that `commands` has a factory for, is granted without asking the session: what its factory
+makes takes the session's place, in bytes.
 """
 
 import os
@@ -53,6 +54,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         allow_pty: bool = True,
         line_editing: LineEditing | None = None,
         subsystems: Mapping[str, SubsystemFactory] | None = None,
+        commands: Callable[[str], SubsystemFactory | None] | None = None,
         forced_command: str | None = None,
         environment: Mapping[str, str] | None = None,
         forward_agent: Callable[[], Awaitable[str | None]] | None = None,
@@ -71,6 +73,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         self._line_editing = line_editing
         self._edited: SSHLineEditorChannel | None = None
         self._subsystems = subsystems or {}
+        self._commands = commands
         self._forced_command = forced_command
         self._environment.update((name.encode(), value.encode()) for name, value in (environment or {}).items())
         self._fixed_variables = frozenset(self._environment)
@@ -327,9 +330,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         if self._forced_command is not None:
             return self._start_forced()
 
-        self._command = command
-
-        return self._request_start('exec_requested', command)
+        return self._start_command(command)
 
     def _receive_subsystem(self, cursor: Cursor) -> Granted:
         subsystem = self._receive_name(cursor)
@@ -349,17 +350,21 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         if self._forced_command == 'internal-sftp':
             return self._start_subsystem('sftp')
 
-        self._command = self._forced_command
+        return self._start_command(cast(str, self._forced_command))
 
-        return self._request_start('exec_requested', cast(str, self._forced_command))
+    def _start_command(self, command: str) -> Granted:
+        self._command = command
+        factory = self._commands(command) if self._commands else None
+
+        return self._replace_session(factory) if factory else self._request_start('exec_requested', command)
 
     def _start_subsystem(self, subsystem: str) -> Granted:
         self._subsystem = subsystem
         factory = self._subsystems.get(subsystem)
 
-        if not factory:
-            return self._request_start('subsystem_requested', subsystem)
+        return self._replace_session(factory) if factory else self._request_start('subsystem_requested', subsystem)
 
+    def _replace_session(self, factory: SubsystemFactory) -> bool:
         self._asked_to_start = True
         session = self._call(factory, self)
 

@@ -320,6 +320,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     session_factory: SSHServerSessionFactory | None
     sftp_factory: Callable[..., Any] | bool | None
     sftp_version: Literal[3]
+    allow_scp: bool
 
     _files: ConfigFiles
     _client: Client | None
@@ -367,6 +368,11 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
         # What these hold is in the key pairs.
         for name in ('passphrase', 'server_host_certs'):
             values.pop(name, None)
+
+        chosen = {**self.__dict__, **values}
+
+        if chosen['allow_scp'] and not chosen['sftp_factory']:
+            raise ValueError('allow_scp: expected sftp_factory with it, whose files SCP serves, got none')
 
         if sources.touched(*gss.GSS_NAMES):
             values['gss_auth'] = gss.is_wanted(sources.given, sources.effective)

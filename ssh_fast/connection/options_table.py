@@ -147,6 +147,7 @@ SERVER: dict[str, Option] = {
     'session_factory': Option(prepare.function),
     'sftp_factory': Option(prepare.sftp_factory),
     'sftp_version': Option(prepare.sftp_version, 3),
+    'allow_scp': Option(prepare.boolean, False),
 }
 
 # Options of AsyncSSH that this version does not have, and the values that ask for nothing, as the empty tuple does.
@@ -183,5 +184,4 @@ UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
     'client_addr': ('',),
     'client_host': ('',),
     'username': ('',),
-    'allow_scp': (False,),
 }

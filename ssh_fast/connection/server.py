@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from inspect import isawaitable
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ from ..keys.keypair import SSHKeyPair
 from ..keys.permissions import Permissions
 from ..process.process import SSHServerProcess
 from ..process.streams import SSHReader, SSHServerStreamSession, SSHWriter
+from ..sftp.scp_command import is_scp
+from ..sftp.scp_server import serve_scp
 from ..sftp.server import SFTPServer
 from ..sftp.server_session import SFTPServerSession
 from ..transport.algorithms import host_key_algorithms, x509_algorithms
@@ -354,6 +357,7 @@ class SSHServerConnection(SSHConnection):
             allow_pty=options.allow_pty and self._permissions.pty,
             line_editing=line_editing if options.line_editor else None,
             subsystems={'sftp': sftp} if sftp else None,
+            commands=self._scp_factory if options.allow_scp else None,
             forced_command=self._permissions.command,
             environment=self._permissions.environment,
             forward_agent=self._forward_agent if self._allows_agent() else None,
@@ -422,10 +426,25 @@ class SSHServerConnection(SSHConnection):
 
         return self._agent_listener.path if self._agent_listener else None
 
+    # --- files
+
     def _sftp_session(self, chan: SSHServerChannel[Any]) -> SSHServerSession[Any]:
+        return SFTPServerSession(self._make_sftp_server())
+
+    def _scp_factory(self, command: str) -> Callable[[Any], SSHServerSession[Any]] | None:
+        """Return what makes the session of a command of SCP, None for any other command."""
+
+        if not is_scp(command):
+            return None
+
+        serve = partial(serve_scp, self._make_sftp_server(), command)
+
+        return lambda chan: SSHServerStreamSession(serve)
+
+    def _make_sftp_server(self) -> Callable[..., Any]:
         factory = self._options.sftp_factory
 
-        return SFTPServerSession(SFTPServer if factory is True else cast(Callable[..., Any], factory))
+        return SFTPServer if factory is True else cast(Callable[..., Any], factory)
 
 
 async def _wait(awaitable: Awaitable[None]) -> None:

@@ -271,7 +271,7 @@ class Copy(Generic[_D]):
             else:
                 raise SFTPFailure(f'{os.fsdecode(source)} is not a regular file')
         except _REPORTED as exc:
-            if not self._reported(exc, source, place):
+            if not self._is_handled(exc, source, place):
                 raise
 
     async def _copy_directory(self, source: bytes, attrs: SFTPAttrs, place: _D, depth: int) -> None:
@@ -285,7 +285,7 @@ class Copy(Generic[_D]):
                     try:
                         check_name(name)
                     except SFTPError as exc:
-                        if not self._reported(exc, path, place):
+                        if not self._is_handled(exc, path, place):
                             raise
 
                         continue
@@ -320,25 +320,11 @@ class Copy(Generic[_D]):
                 async with self._large:
                     await self._copy_data(source, attrs, place)
         except _REPORTED as exc:
-            if not self._reported(exc, source, place):
+            if not self._is_handled(exc, source, place):
                 raise
 
-    def _reported(self, exc: Exception, source: bytes, place: _D) -> bool:
-        """Name the paths in an error, and give it to the error handler, unless it is the end of the connection."""
-
-        if getattr(exc, 'srcpath', None) is None:
-            exc.srcpath = source  # type: ignore[attr-defined]
-            exc.dstpath = self.target.path_of(place)  # type: ignore[attr-defined]
-
-        handler = self.options.error_handler
-
-        if handler is None or isinstance(exc, (DisconnectError, SFTPConnectionLost, SFTPNoConnection)):
-            return False
-
-        if handler:
-            handler(exc)
-
-        return True
+    def _is_handled(self, exc: Exception, source: bytes, place: _D) -> bool:
+        return is_handled(exc, source, self.target.path_of(place), self.options.error_handler)
 
 
 class Progress:
@@ -362,6 +348,22 @@ class Progress:
         if self._handler is not None and done != self._told:
             self._told = done
             self._handler(self._source, self._path, done, max(self.total, done))
+
+
+def is_handled(exc: Exception, source: bytes, path: bytes, handler: ErrorHandler) -> bool:
+    """Name the paths in an error and give it to the handler; if there is none, or the connection ended, it is not."""
+
+    if getattr(exc, 'srcpath', None) is None:
+        exc.srcpath = source  # type: ignore[attr-defined]
+        exc.dstpath = path  # type: ignore[attr-defined]
+
+    if handler is None or isinstance(exc, (DisconnectError, SFTPConnectionLost, SFTPNoConnection)):
+        return False
+
+    if handler:
+        handler(exc)
+
+    return True
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ PACKAGES = {
     'kinit': 'krb5-user',
     'krb5kdc': 'krb5-kdc',
     'lftp': 'lftp',
+    'pscp': 'putty-tools',
     'psftp': 'putty-tools',
     'puttygen': 'putty-tools',
     'rclone': 'rclone',
@@ -379,27 +380,28 @@ def lftp(target: Target, *lines: str, options: Sequence[str] = ()) -> Command:
 
 def psftp(target: Target, *lines: str) -> Command:
     """PuTTY's sftp client with a batch of lines; it is told the fingerprint of the target's first host key."""
-    key, script = target.folder / f'{target.key.name}.ppk', target.folder / 'psftp-batch'
+    script = target.folder / 'psftp-batch'
+    script.write_text('\n'.join([*lines, 'bye', '']))
+    argv = [find_program('psftp'), *_putty_options(target), '-b', str(script), f'{target.user}@{target.host}']
+    return Command(argv, environment={'HOME': str(target.folder)})
+
+
+def pscp(target: Target, *arguments: str) -> Command:
+    """PuTTY's scp client, which speaks the old protocol; a remote path is written `remote:PATH`."""
+    there = f'{target.user}@{target.host}:'
+    paths = [there + path.removeprefix('remote:') if path.startswith('remote:') else path for path in arguments]
+    argv = [find_program('pscp'), '-scp', *_putty_options(target), *paths]
+    return Command(argv, environment={'HOME': str(target.folder)})
+
+
+def _putty_options(target: Target) -> list[str]:
+    key = target.folder / f'{target.key.name}.ppk'
     if not key.exists():
         convert = [find_program('puttygen'), str(target.key), '-O', 'private', '-o', str(key)]
         run_tool(*convert)
     ask = [find_program('ssh-keygen'), '-lf', str(target.host_key)]
-    shown = run_tool(*ask)
-    script.write_text('\n'.join([*lines, 'bye', '']))
-    argv = [
-        find_program('psftp'),
-        '-batch',
-        '-P',
-        str(target.port),
-        '-i',
-        str(key),
-        '-hostkey',
-        shown.stdout.split()[1],
-        '-b',
-        str(script),
-        f'{target.user}@{target.host}',
-    ]
-    return Command(argv, environment={'HOME': str(target.folder)})
+    fingerprint = run_tool(*ask).stdout.split()[1]
+    return ['-batch', '-P', str(target.port), '-i', str(key), '-hostkey', fingerprint]
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
