@@ -1,4 +1,4 @@
-"""Serve one folder over SFTP: clients see it as `/` and cannot leave it.
+"""Serve one folder over SFTP and SCP: clients see it as `/` and cannot leave it.
 
     python examples/sftp_server.py FOLDER --authorized-keys FILE [--port 8022] [--host-key FILE] [--read-only]
 
@@ -40,13 +40,14 @@ async def serve(options: argparse.Namespace) -> None:
         server_host_keys=[options.host_key or ssh_fast.generate_private_key('ssh-ed25519')],
         authorized_client_keys=options.authorized_keys,
         sftp_factory=functools.partial(server_class, chroot=options.folder),
+        allow_scp=True,
     ) as server:
         print(f'Listening on port {server.get_port()}', flush=True)
         await asyncio.Event().wait()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Serve one folder over SFTP.')
+    parser = argparse.ArgumentParser(description='Serve one folder over SFTP and SCP.')
     parser.add_argument('folder', type=Path)
     parser.add_argument('--host', default='127.0.0.1', help="the address to listen on; '' for all")
     parser.add_argument('--port', type=int, default=8022, help='0 for a free one')

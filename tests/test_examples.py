@@ -381,6 +381,24 @@ def test_sftp_get(sshd: Target, tmp_path: Path) -> None:
     assert result.stderr.startswith(f'Failed: {tmp_path}/absent: ')
 
 
+def test_scp_client(sshd: Target, tmp_path: Path) -> None:
+    where = ['--port', sshd.port, '--user', sshd.user, '--key', sshd.key, '--known-hosts', sshd.known_hosts]
+    (tmp_path / 'tree/below').mkdir(parents=True)
+    (tmp_path / 'tree/below/file').write_bytes(b'content')
+
+    result = run(example('scp_client', '--recurse', f'{sshd.host}:{tmp_path}/tree', tmp_path / 'copy', *where))
+    assert (result.returncode, result.stderr) == (0, '')
+    assert (tmp_path / 'copy/below/file').read_bytes() == b'content'
+
+    result = run(example('scp_client', tmp_path / 'copy/below/file', f'{sshd.host}:{tmp_path}/sent', *where))
+    assert (result.returncode, result.stderr) == (0, '')
+    assert (tmp_path / 'sent').read_bytes() == b'content'
+
+    result = run(example('scp_client', f'{sshd.host}:{tmp_path}/absent', tmp_path / 'got', *where))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f'Failed: {tmp_path}/absent: ')
+
+
 def test_sftp_put_tree(sshd: Target, tmp_path: Path) -> None:
     tree = tmp_path / 'tree'
     (tree / 'below').mkdir(parents=True)
@@ -613,6 +631,8 @@ def test_sftp_server(keys: list[object], target_of: Callable[[int], Target], tmp
         assert (tmp_path / 'got').read_bytes() == (folder / 'sent').read_bytes() == b'content'
         assert peers.sftp(target, f'get /../secret {tmp_path}/stolen').run(check=False).status != 0
         assert not (tmp_path / 'stolen').exists()
+        peers.scp(target, 'remote:/file', str(tmp_path / 'copied'), sftp_mode=False).run()
+        assert (tmp_path / 'copied').read_bytes() == b'content'
 
 
 def test_read_only_sftp_server(keys: list[object], target_of: Callable[[int], Target], tmp_path: Path) -> None:
