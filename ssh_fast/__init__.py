@@ -30,6 +30,7 @@ from .channel.session import (
     SSHTunTapSession,
     SSHUNIXSession,
 )
+from .connection.acceptor import SSHAcceptor
 from .connection.callbacks import (
     SSHClient,
     SSHServer,
@@ -44,13 +45,14 @@ from .connection.options import (
 from .connection.server import SSHServerConnection
 from .constants import *  # noqa: F403
 from .endpoints import (
-    SSHAcceptor,
     connect,
+    connect_reverse,
     create_connection,
     create_server,
     get_server_auth_methods,
     get_server_host_key,
     listen,
+    listen_reverse,
     run_client,
     run_server,
 )
@@ -313,6 +315,7 @@ __all__ = [
     'TimeoutError',
     'connect',
     'connect_agent',
+    'connect_reverse',
     'create_connection',
     'create_server',
     'create_sshsig',
@@ -326,6 +329,7 @@ __all__ = [
     'import_private_key',
     'import_public_key',
     'listen',
+    'listen_reverse',
     'load_certificates',
     'load_keypairs',
     'load_pkcs11_keys',

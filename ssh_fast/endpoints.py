@@ -1,80 +1,24 @@
 """Where connections begin: connecting to servers, listening for clients, and taking sockets that are connected."""
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
+from .connection.acceptor import BACKLOG, Acceptor, ErrorHandler, SSHAcceptor
 from .connection.callbacks import SSHClient, SSHServer
 from .connection.client import SSHClientConnection
 from .connection.connection import SSHConnection
-from .connection.dial import dial
 from .connection.establish import establish
-from .connection.gss_kex import require_keys
+from .connection.listening import connect_to_client, listen_for_clients, listen_for_servers
 from .connection.options import SSHClientConnectionOptions, SSHServerConnectionOptions
-from .connection.server import Acceptor, ErrorHandler, SSHServerConnection
+from .connection.server import SSHServerConnection
 from .errors import PermissionDenied
 from .keys.key import SSHKey
 from .opening import opening
 from .userauth.messages import NONE
 
 Unset = tuple[()]
-
-_BACKLOG = 100
-
-
-class SSHAcceptor:
-    """A listening server; `async with` closes it at the end."""
-
-    def __init__(self, server: asyncio.Server, options: SSHServerConnectionOptions) -> None:
-        self._server = server
-        self._options = options
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-        await self.wait_closed()
-
-    @property
-    def sockets(self) -> Sequence[Any]:
-        """The sockets that are listened on."""
-
-        return self._server.sockets
-
-    def get_addresses(self) -> list[Any]:
-        """Return the addresses that are listened on."""
-
-        return [sock.getsockname() for sock in self._server.sockets]
-
-    def get_port(self) -> int:
-        """Return the port that is listened on; 0 if there are several, or none."""
-
-        ports = {address[1] for address in self.get_addresses() if isinstance(address, tuple)}
-
-        return ports.pop() if len(ports) == 1 else 0
-
-    def close(self) -> None:
-        """Listen no more; the connections that there are go on."""
-
-        self._server.close()
-
-    async def wait_closed(self) -> None:
-        """Wait until the listening sockets are closed."""
-
-        # Server.wait_closed waits for connections too, from Python 3.12 on: those are not the acceptor's to end.
-        await asyncio.sleep(0)
-
-    def update(self, **kwargs: object) -> None:
-        """Change options; connections accepted from now on have them."""
-
-        self._options.update(**kwargs)
-
 
 @opening
 async def connect(
@@ -140,7 +84,7 @@ async def listen(
     tunnel: Any = (),
     family: int | Unset = (),
     flags: int = socket.AI_PASSIVE,
-    backlog: int = _BACKLOG,
+    backlog: int = BACKLOG,
     sock: socket.socket | None = None,
     reuse_address: bool | None = None,
     reuse_port: bool | None = None,
@@ -163,36 +107,18 @@ async def listen(
         new_options = await SSHServerConnectionOptions.construct(
             options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
         )
-        await require_keys(new_options)
 
-    loop = asyncio.get_running_loop()
-
-    def make_connection() -> SSHServerConnection:
-        return SSHServerConnection(loop, new_options, acceptor, error_handler)
-
-    # Started apart: asyncio, cancelled while it starts one, would leave a server behind that nobody knows.
-    if sock is not None:
-        server = await loop.create_server(make_connection, sock=sock, backlog=backlog, start_serving=False)
-    else:
-        server = await loop.create_server(
-            make_connection,
-            new_options.host or None,
-            new_options.port,
-            family=new_options.family,
+        return await listen_for_clients(
+            SSHClientConnection,
+            new_options,
+            acceptor,
+            error_handler,
             flags=flags,
             backlog=backlog,
+            sock=sock,
             reuse_address=reuse_address,
             reuse_port=reuse_port,
-            start_serving=False,
         )
-
-    try:
-        await server.start_serving()
-    except BaseException:
-        server.close()
-        raise
-
-    return SSHAcceptor(server, new_options)
 
 
 def create_server(
@@ -217,20 +143,89 @@ async def run_server(
 
     with _closing_on_failure(sock):
         new_options = await SSHServerConnectionOptions.construct(options, **_given(config=config), **kwargs)
-        await require_keys(new_options)
 
-    loop = asyncio.get_running_loop()
-    connection = await dial(
-        lambda: SSHServerConnection(loop, new_options, acceptor, error_handler), '', 0, sock=sock
-    )
+    return await connect_to_client(SSHClientConnection, new_options, 0, sock, acceptor, error_handler)
 
-    try:
-        await connection.wait_established()
-    except BaseException:
-        connection.abort()
-        raise
 
-    return connection
+@opening
+async def connect_reverse(
+    host: str = '',
+    port: int | Unset = (),
+    *,
+    tunnel: Any = (),
+    family: int | Unset = (),
+    flags: int = 0,
+    local_addr: tuple[str, int] | Unset = (),
+    sock: socket.socket | None = None,
+    config: Any = (),
+    options: SSHServerConnectionOptions | None = None,
+    **kwargs: object,
+) -> SSHServerConnection:
+    """Connect to a client that listens by `listen_reverse`, and serve it; returns when it is logged in.
+
+    The keywords are those of `SSHServerConnectionOptions`.
+
+    Raises:
+      OSError: no connection could be made
+      TimeoutError: it took longer than `connect_timeout`
+      ValueError: there is no host key
+      DisconnectError: the connection ended before the client was logged in
+    """
+
+    with _closing_on_failure(sock):
+        new_options = await SSHServerConnectionOptions.construct(
+            options,
+            **_given(host=host, port=port, tunnel=tunnel, family=family, local_addr=local_addr, config=config),
+            **kwargs,
+        )
+
+    return await connect_to_client(SSHClientConnection, new_options, flags, sock)
+
+
+@opening
+async def listen_reverse(
+    host: str = '',
+    port: int | Unset = (),
+    *,
+    tunnel: Any = (),
+    family: int | Unset = (),
+    flags: int = socket.AI_PASSIVE,
+    backlog: int = BACKLOG,
+    sock: socket.socket | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    acceptor: Acceptor | None = None,
+    error_handler: ErrorHandler | None = None,
+    config: Any = (),
+    options: SSHClientConnectionOptions | None = None,
+    **kwargs: object,
+) -> SSHAcceptor:
+    """Listen for servers that connect by `connect_reverse`, and log in to each.
+
+    The keywords are those of `SSHClientConnectionOptions`. In known_hosts a server is `host_key_alias`, or the address
+    that it comes from. `acceptor` is called with each connection that is logged in, `error_handler` with those that
+    fail before.
+
+    Raises:
+      OSError: the address cannot be listened on
+    """
+
+    with _closing_on_failure(sock):
+        new_options = await SSHClientConnectionOptions.construct(
+            options, **_given(host=host, port=port, tunnel=tunnel, family=family, config=config), **kwargs
+        )
+
+        return await listen_for_servers(
+            SSHClientConnection,
+            new_options,
+            acceptor,
+            error_handler,
+            flags=flags,
+            backlog=backlog,
+            sock=sock,
+            reuse_address=reuse_address,
+            reuse_port=reuse_port,
+        )
 
 
 async def get_server_host_key(

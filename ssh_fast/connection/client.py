@@ -12,7 +12,7 @@ from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.client_channel import Environment, SSHClientChannel, TerminalSize, prepare_environment
 from ..channel.mux import Mux
 from ..channel.session import SSHClientSession
-from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED, PIPE
+from ..constants import DEFAULT_PORT, OPEN_ADMINISTRATIVELY_PROHIBITED, PIPE
 from ..errors import ChannelOpenError, HostKeyNotVerifiable, ServiceNotAvailable
 from ..keys.key import SSHKey
 from ..keys.known_hosts_file import add_known_host
@@ -25,6 +25,7 @@ from ..sftp.client import SFTPClient
 from ..sftp.requests import SFTPClientSession
 from ..transport.options import TransportOptions
 from ..wire import Cursor
+from .acceptor import Acceptor, ErrorHandler, tell_acceptor
 from .agent_forwarding import AgentSource
 from .callbacks import SSHClient
 from .client_forwarding import ForwardingClientConnection
@@ -53,11 +54,18 @@ class SSHClientConnection(ForwardingClientConnection):
         loop: asyncio.AbstractEventLoop,
         options: SSHClientConnectionOptions,
         new_gss_context: NewContext | None = None,
+        acceptor: Acceptor | None = None,
+        error_handler: ErrorHandler | None = None,
+        *,
+        accepted: bool = False,
     ) -> None:
         super().__init__(loop, options, is_client=True)
 
         self._options = options
         self._new_gss_context = new_gss_context
+        self._acceptor = acceptor
+        self._error_handler = error_handler
+        self._accepted = accepted
         self._owner: SSHClient = options.client_factory()
         self._host_key_policy: HostKeyPolicy
         self._host_key: SSHKey | None = None
@@ -78,8 +86,14 @@ class SSHClientConnection(ForwardingClientConnection):
         options = self._options
         peer = self.get_extra_info('peername')
         addr = peer[0] if isinstance(peer, tuple) else ''
-        port = options.port if options.host else peer[1] if isinstance(peer, tuple) else options.port
-        name = options.host_key_alias or options.host or addr
+
+        if self._accepted:
+            # The options' host and port are where we listen, and who connects there has a name of his own.
+            name, port = options.host_key_alias or addr, options.port or DEFAULT_PORT
+        else:
+            port = options.port if options.host or not isinstance(peer, tuple) else peer[1]
+            name = options.host_key_alias or options.host or addr
+
         self._known_as = name, port
         self._host_key_policy = HostKeyPolicy(
             options.known_hosts,
@@ -223,6 +237,11 @@ class SSHClientConnection(ForwardingClientConnection):
         self._start_forwarding(mux, self._options.max_window)
         self._start_channels(mux)
 
+    def login_completed(self) -> None:
+        """Tell the acceptor, if we listened for this server."""
+
+        tell_acceptor(self._acceptor, self)
+
     def get_server_auth_methods(self) -> Sequence[str]:
         """Return the methods that the server named last as able to continue."""
 
@@ -239,7 +258,11 @@ class SSHClientConnection(ForwardingClientConnection):
         if self._login:
             self._login.close()
 
-        self._owner.connection_lost(exc)
+        try:
+            if exc and not self._mux and self._error_handler:
+                self._error_handler(self, exc)
+        finally:
+            self._owner.connection_lost(exc)
 
     def _owner_debug_received(self, message: str, lang: str, always_display: bool) -> None:
         self._owner.debug_msg_received(message, lang, always_display)

@@ -19,13 +19,14 @@ from ..forwarding.listeners import SSHListener
 from ..opening import opening
 from ..process.streams import SSHReader, SSHWriter
 from ..wire import Cursor
+from .acceptor import SSHAcceptor
 from .callbacks import SSHClient
 from .connection import SSHConnection
-from .establish import establish
 from .forward_client import ClientForwarding
 from .forward_server import handler_session
 from .forwarding import AcceptHandler, TCPStreamSession, UNIXStreamSession
-from .options import SSHClientConnectionOptions
+from .inside import connect_inside, connect_reverse_inside, listen_inside, listen_reverse_inside
+from .server import SSHServerConnection
 
 Handler = Callable[[SSHReader[Any], SSHWriter[Any]], Awaitable[None] | None]
 
@@ -135,10 +136,7 @@ class ForwardingClientConnection(SSHConnection):
           ChannelOpenError: this one's server does not connect there
         """
 
-        options = kwargs.pop('options', None)
-        given = {'host': host, **({} if port == () else {'port': port}), **kwargs, 'tunnel': self}
-
-        return await establish(type(self), await SSHClientConnectionOptions.construct(options, **given))
+        return cast(Self, await connect_inside(self, host, port, **kwargs))
 
     async def create_ssh_connection(
         self, client_factory: Callable[[], SSHClient] | None, host: str, port: int | tuple[()] = (), **kwargs: Any
@@ -148,6 +146,45 @@ class ForwardingClientConnection(SSHConnection):
         connection = await self.connect_ssh(host, port, client_factory=client_factory or SSHClient, **kwargs)
 
         return connection, connection.owner
+
+    @opening
+    async def listen_ssh(self, host: str = '', port: int | tuple[()] = (), **kwargs: Any) -> SSHAcceptor:
+        """Have the server listen on a port, and serve the SSH clients that connect there.
+
+        The keywords are those of `listen`, but for those about sockets.
+
+        Raises:
+          ChannelListenError: the server refused
+        """
+
+        return await listen_inside(self, host, port, **kwargs)
+
+    @opening
+    async def connect_reverse_ssh(
+        self, host: str, port: int | tuple[()] = (), **kwargs: Any
+    ) -> SSHServerConnection:
+        """Connect to an SSH client that listens, through this one's server, and serve it.
+
+        The keywords are those of `connect_reverse`, but for those about sockets.
+
+        Raises:
+          ChannelOpenError: this one's server does not connect there
+        """
+
+        return await connect_reverse_inside(self, host, port, **kwargs)
+
+    @opening
+    async def listen_reverse_ssh(self, host: str = '', port: int | tuple[()] = (), **kwargs: Any) -> SSHAcceptor:
+        """Have the server listen on a port, and log in to the SSH servers that connect there.
+
+        The keywords are those of `listen_reverse`, but for those about sockets. Such a server is known by
+        `host_key_alias`: its address is not to be had.
+
+        Raises:
+          ChannelListenError: the server refused
+        """
+
+        return await listen_reverse_inside(self, host, port, **kwargs)
 
     @property
     def owner(self) -> SSHClient:

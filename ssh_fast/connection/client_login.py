@@ -47,6 +47,9 @@ class LoginConnection(Protocol):
     def login_succeeded(self) -> None:
         """The user is logged in."""
 
+    def login_completed(self) -> None:
+        """The owner knows it too."""
+
     def fail(self, exc: Exception) -> None:
         """End the connection."""
 
@@ -139,6 +142,7 @@ class ClientLogin:
         self.close()
         self._connection.login_succeeded()
         self._owner.auth_completed()
+        self._connection.login_completed()
 
     def auth_failed(self, exc: Exception) -> None:
         """End the connection."""

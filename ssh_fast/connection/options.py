@@ -102,8 +102,6 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     term_type: str | None
     term_size: tuple[int, int] | tuple[int, int, int, int] | None
     term_modes: Mapping[int, int] | None
-    tunnel: Any
-    proxy_command: tuple[str, ...] | None
     canonicalize_hostname: bool | str
     canonical_domains: tuple[str, ...]
     canonicalize_fallback_local: bool
@@ -331,6 +329,18 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
         """Whether the configuration says something else for some clients."""
 
         return self._depends_on_client
+
+    @property
+    def route(self) -> Any:
+        """What a server goes through to listen, or to a client: an open connection, or jump hosts; None for nothing."""
+
+        return self.tunnel
+
+    @property
+    def config_given(self) -> Any:
+        """The configuration of jump hosts, which an sshd_config is not: None for none at all, else the user's."""
+
+        return None if 'config' in self._given and not self._given['config'] else ()
 
     async def for_client(self, client: Client) -> Self:
         """Return the options for one client, as Match lines and names of files decide.

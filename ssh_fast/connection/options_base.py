@@ -63,6 +63,8 @@ class SSHConnectionOptions:
     port: int
     family: int
     local_addr: tuple[str, int] | None
+    tunnel: Any
+    proxy_command: tuple[str, ...] | None
     tcp_keepalive: bool
     utf8_decode_errors: str
     kex_algs: tuple[bytes, ...]

@@ -35,6 +35,8 @@ COMMON: dict[str, Option] = {
     'port': Option(prepare.port, DEFAULT_PORT),
     'family': Option(prepare.family, 0),
     'local_addr': Option(prepare.address),
+    'tunnel': Option(prepare.tunnel),
+    'proxy_command': Option(prepare.proxy_command),
     'tcp_keepalive': Option(prepare.boolean, True),
     'utf8_decode_errors': Option(prepare.error_handler, 'strict'),
     'kex_algs': Option(prepare.algorithms('kex')),
@@ -69,13 +71,11 @@ COMMON: dict[str, Option] = {
 CLIENT: dict[str, Option] = {
     **COMMON,
     'client_factory': Option(prepare.function, SSHClient),
-    'proxy_command': Option(prepare.proxy_command),
     'canonicalize_hostname': Option(prepare.canonicalize, False),
     'canonical_domains': Option(prepare.domains, ()),
     'canonicalize_fallback_local': Option(prepare.boolean, True),
     'canonicalize_max_dots': Option(prepare.integer(0), 1),
     'canonicalize_permitted_cnames': Option(prepare.permitted_cnames, ()),
-    'tunnel': Option(prepare.tunnel),
     'client_version': Option(prepare.version, _DEFAULT_VERSION),
     'known_hosts': Option(trust.known_hosts),
     'x509_purposes': Option(x509.purposes, x509.purposes('x509_purposes', 'secureShellServer')),
@@ -172,8 +172,6 @@ UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
 
 UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
-    'tunnel': (None, ''),
-    'proxy_command': (None, '', []),
     'canonicalize_hostname': (False,),
     'canonical_domains': ([],),
     'canonicalize_fallback_local': (True,),

@@ -25,6 +25,7 @@ from ..sftp.server_session import SFTPServerSession
 from ..transport.algorithms import host_key_algorithms, x509_algorithms
 from ..transport.options import TransportOptions
 from ..wire import Cursor
+from .acceptor import Acceptor, ErrorHandler, tell_acceptor
 from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
@@ -38,9 +39,6 @@ _USERAUTH = b'ssh-userauth'
 
 # As in the client: SFTP moves most of its data in large packets.
 _SFTP_MAX_PACKET = 128 * 1024
-
-Acceptor = Callable[['SSHServerConnection'], Awaitable[None] | None]
-ErrorHandler = Callable[['SSHServerConnection', Exception | None], None]
 
 
 class SSHServerConnection(SSHConnection):
@@ -178,8 +176,7 @@ class SSHServerConnection(SSHConnection):
         )
 
     def _accept(self, _: None) -> None:
-        if self._acceptor and isawaitable(accepted := self._acceptor(self)):
-            self.create_task(_wait(accepted))
+        tell_acceptor(self._acceptor, self)
 
     def send_auth_banner(self, msg: str, lang: str = DEFAULT_LANG) -> None:
         """Send a text to show to the user; possible while the login runs.
@@ -445,7 +442,3 @@ class SSHServerConnection(SSHConnection):
         factory = self._options.sftp_factory
 
         return SFTPServer if factory is True else cast(Callable[..., Any], factory)
-
-
-async def _wait(awaitable: Awaitable[None]) -> None:
-    await awaitable

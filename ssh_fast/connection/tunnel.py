@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from ..channel.session import SSHTCPSession
+from ..forwarding.listeners import SSHListener
 
 ConnectionT = TypeVar('ConnectionT', bound=asyncio.BufferedProtocol)
 
@@ -20,6 +21,18 @@ class Opener(Protocol):
         self, session_factory: Callable[[], Any], remote_host: str, remote_port: int
     ) -> tuple[Any, Any]:
         """Open a channel to a host and port; return it and its session."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Listener(Protocol):
+    """A connection whose server can listen on a port for us."""
+
+    async def create_server(
+        self, session_factory: Callable[[str, int], Any], listen_host: str, listen_port: int
+    ) -> SSHListener:
+        """Have the server listen on a port, and make a session for each connection."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -171,6 +184,80 @@ class TunnelTransport(asyncio.Transport, SSHTCPSession[bytes]):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Keep the channel's limits: so much waits unsealed, and never in a socket."""
+
+
+class TunnelServer:
+    """A port that the server of a connection listens on; the connections that come there are inside of that one.
+
+    If the outer connection is `owned`, it is closed when nothing is listened on and the last one inside has ended.
+    """
+
+    def __init__(self, outer: Listener, owned: bool) -> None:
+        self._outer = outer
+        self._owned = owned
+        self._listener: SSHListener | None = None
+        self._closed = False
+        self._inside = 0
+        self.address = '', 0
+
+    async def start(self, factory: Callable[[], asyncio.BufferedProtocol], host: str, port: int) -> None:
+        """Begin to listen; `factory` makes the protocol of each connection.
+
+        Raises:
+          ChannelListenError: the server refused
+        """
+
+        def make_session(orig_host: str, orig_port: int) -> TunnelTransport:
+            transport = TunnelTransport(factory(), self._one_ended)
+            self._inside += 1
+
+            return transport
+
+        self._listener = await self._outer.create_server(make_session, host, port)
+        self.address = host, self._listener.get_port()
+
+    def _one_ended(self) -> None:
+        self._inside -= 1
+        self._close_outer()
+
+    def _close_outer(self) -> None:
+        if self._owned and self._closed and not self._inside:
+            self._outer.close()
+
+    def close(self) -> None:
+        """Listen no more; the connections that there are go on."""
+
+        if self._listener:
+            self._listener.close()
+
+        if not self._closed:
+            self._closed = True
+            self._close_outer()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server listens no more."""
+
+        if self._listener:
+            await self._listener.wait_closed()
+
+
+async def listen_through(
+    factory: Callable[[], asyncio.BufferedProtocol], outer: Listener, host: str, port: int, *, owned: bool
+) -> TunnelServer:
+    """Have the server of `outer` listen on a port; `factory` makes the protocol of each connection to it.
+
+    Raises:
+      ChannelListenError: the server refused
+      ValueError: `outer` is no connection that can do that
+    """
+
+    if not hasattr(outer, 'create_server'):
+        raise ValueError(f'tunnel: expected a connection whose server can listen, got {type(outer).__name__}')
+
+    server = TunnelServer(outer, owned)
+    await server.start(factory, host, port)
+
+    return server
 
 
 async def dial_through(
