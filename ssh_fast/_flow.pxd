@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ssh_fast._packet cimport Flow, PacketReader, PacketWriter
 from ssh_fast._queue cimport Item, ItemQueue
+from ssh_fast._window_growth cimport WindowGrowth
 
 
 cdef struct Segment:
@@ -47,7 +48,7 @@ cdef class ChannelFlow(Flow):
     cdef uint64_t _consumed            # taken by the consumer and not yet credited
     cdef uint32_t _window              # what the credit tops up to; grows to _max_window
     cdef uint32_t _max_window
-    cdef double _credited_at
+    cdef WindowGrowth _growth
     cdef uint32_t _adjust_due
     cdef Segment *_segments
     cdef Py_ssize_t _segment_count
@@ -78,6 +79,7 @@ cdef class ChannelFlow(Flow):
     cdef int _feed_sink(self, const unsigned char *data, Py_ssize_t size) except -1
     cdef int _fail_sink(self, exc) except -1
     cdef int _hand_over(self, bytes data, uint32_t datatype) except -1
+    cdef int _grow(self) except -1
     cdef int _credit(self, uint64_t size) except -1
     cdef bint _can_send(self) noexcept
     cdef int _wake_writer(self) except -1

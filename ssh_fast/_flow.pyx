@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 
 from ssh_fast._packet cimport MAX_PACKET_LENGTH, PREFIX, TRAILER, Flow, PacketReader, PacketWriter
 from ssh_fast._queue cimport BLOCK, DATA, MESSAGE, Item, ItemQueue, clear_item
+from ssh_fast._window_growth cimport GROWTH, adjust_sent, is_credit_due, is_window_too_small
 from ssh_fast._wire cimport store_u32
 
 from ssh_fast.errors import ProtocolError
@@ -219,6 +220,9 @@ cdef class ChannelFlow(Flow):
 
         self._receive_left -= <uint32_t>size
 
+        if is_window_too_small(&self._growth, <uint32_t>size, self._reader.now):
+            self._grow()
+
         if self._closed or not size:
             return 0
 
@@ -345,28 +349,23 @@ cdef class ChannelFlow(Flow):
 
         return 0
 
-    cdef int _credit(self, uint64_t size) except -1:
-        cdef uint64_t grant
-        cdef double now = self._reader.now
+    cdef int _grow(self) except -1:
+        cdef uint32_t window = <uint32_t>min(<uint64_t>self._window * GROWTH, <uint64_t>self._max_window)
 
+        self._adjust_due += window - self._window
+        self._window = window
+
+        return self._wake_writer()
+
+    cdef int _credit(self, uint64_t size) except -1:
         self._consumed += size
 
-        if self._consumed * 2 < self._window or self._closed or self._eof_received:
+        if (not is_credit_due(self._consumed, self._window) or self._closed or self._eof_received
+                or 0 < self.credit_limit_items < self._queue.count):
             return 0
 
-        if self.credit_limit_items and self._queue.count > self.credit_limit_items:
-            return 0
-
-        grant = self._consumed
-
-        # Half a window in less than two round trips: the window, not the link or the consumer, may be the limit.
-        if self._window < self._max_window and now - self._credited_at < 2 * self._reader.round_trip:
-            grant += min(self._window, self._max_window - self._window)
-            self._window = <uint32_t>min(2 * <uint64_t>self._window, <uint64_t>self._max_window)
-
-        self._credited_at = now
+        self._adjust_due += <uint32_t>self._consumed
         self._consumed = 0
-        self._adjust_due += <uint32_t>grant
 
         return self._wake_writer()
 
@@ -549,6 +548,7 @@ cdef class ChannelFlow(Flow):
             payload[0] = MSG_CHANNEL_WINDOW_ADJUST
             store_u32(payload + 1, self.remote_id)
             store_u32(payload + 5, self._adjust_due)
+            adjust_sent(&self._growth, self._receive_left, self._adjust_due == self._window, self._reader.now)
             self._receive_left += self._adjust_due
             self._adjust_due = 0
             writer.commit(9)

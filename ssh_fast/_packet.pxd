@@ -59,7 +59,6 @@ cdef class PacketReader:
     cdef readonly uint64_t total_packets
     cdef readonly uint64_t total_bytes
     cdef public double now
-    cdef public double round_trip
 
     cdef int _parse(self) except -1
     cdef int _take_packets(self) except -1

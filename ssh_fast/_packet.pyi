@@ -26,7 +26,6 @@ class PacketReader:
     strict: bool
     sequence: int
     now: float
-    round_trip: float
 
     def __init__(self, handler: PacketHandler) -> None: ...
     @property

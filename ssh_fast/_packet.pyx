@@ -101,7 +101,6 @@ cdef class PacketReader:
         self._cipher = new_opening_cipher(b'none', b'', b'')
         self._flows = []
         self._dirty = []
-        self.round_trip = 0.0
 
     def __dealloc__(self):
         free(self._data)

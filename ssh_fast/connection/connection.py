@@ -69,7 +69,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._reading_paused = False
         self._questions = Questions(self)
-        self._last_flush = 0.0
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -131,10 +130,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         """Have the reader parse what arrived, then send what that made ready."""
 
         now = self._reader.now = self._loop.time()
-
-        if not self._reader.express and self._last_flush:
-            # Until the login is done each side waits for the other: the quickest answer is about the round trip.
-            self._note_round_trip(now - self._last_flush)
 
         self._run(self._reader.buffer_updated, nbytes)
         self._keepalive.heard(now)
@@ -204,8 +199,7 @@ class SSHConnection(asyncio.BufferedProtocol):
                 transport.write(chunk)
                 # The writer takes the chunk back if nobody else kept a view of it.
                 del chunk
-                self._last_flush = self._reader.now
-                self._ssh.pass_ended(self._last_flush)
+                self._ssh.pass_ended(self._reader.now)
             else:
                 self._schedule_flush()
         except Exception as exc:
@@ -523,10 +517,6 @@ class SSHConnection(asyncio.BufferedProtocol):
         return self._mux
 
     # --- private
-
-    def _note_round_trip(self, seconds: float) -> None:
-        if not self._reader.round_trip or seconds < self._reader.round_trip:
-            self._reader.round_trip = seconds
 
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(delay, callback))

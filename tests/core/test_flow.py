@@ -406,34 +406,72 @@ def test_the_express_lane_is_closed_before_login() -> None:
     assert pair.right.messages == [data_message(0, b'early')]
 
 
+def send_over_a_link(pair: Pair, size: int, seconds: float) -> int:
+    """Send bytes over a link where each direction takes so long; return in how many round trips they all came."""
+    now, trips = 100.0, 0
+    pair.here.flow.send(bytes(size))
+    while pair.left.send_to(pair.right):
+        trips += 1
+        now += seconds
+        pair.right.send_to(pair.left)
+        now += seconds
+        pair.right.reader.now = now
+    return trips
+
+
 def test_a_window_grows_when_it_is_what_the_peer_waits_for() -> None:
     pair = Pair(window=10_000, max_window=70_000)
-    pair.right.reader.round_trip = 0.1
-    now = 100.0
+    trips = send_over_a_link(pair, 700_000, 0.05)
 
-    for _ in range(30):
-        now += 0.1
-        pair.right.reader.now = now
-        pair.here.flow.send(bytes(20_000))
-        pair.run()
+    assert len(pair.there.data) == 700_000
+    assert trips < 20
+    assert 40_000 < pair.there.flow.receive_window <= 70_000
 
-    assert len(pair.there.data) == 600_000
-    assert 10_000 < pair.there.flow.receive_window <= 70_000
-    assert pair.there.flow.receive_window + 10_000 > 40_000
+
+def test_a_large_window_opens_again_piece_by_piece() -> None:
+    """Half of it at once would have the other half wait for a whole round trip."""
+    pair = Pair(window=16 << 20)
+    pair.here.flow.send(bytes(3 << 20))
+    pair.run()
+    assert pair.there.flow.receive_window > (15 << 20)
+
+
+def test_a_window_stays_as_it_is_on_a_short_link() -> None:
+    pair = Pair(window=10_000, max_window=70_000)
+    send_over_a_link(pair, 700_000, 0.0005)
+
+    assert len(pair.there.data) == 700_000
+    assert pair.there.flow.receive_window <= 10_000
 
 
 def test_a_window_stays_as_it_is_for_a_slow_consumer() -> None:
     pair = Pair(window=10_000, max_window=70_000)
-    pair.right.reader.round_trip = 0.1
-    now = 100.0
+    pair.there.credits = False
+    taken, now = 0, 100.0
+    pair.here.flow.send(bytes(300_000))
 
-    for _ in range(30):
+    while taken < 300_000:
         now += 10
         pair.right.reader.now = now
-        pair.here.flow.send(bytes(10_000))
+        pair.run()
+        assert pair.there.flow.receive_window + len(pair.there.data) - taken <= 10_000
+        pair.there.flow.credit(2500)
+        taken += 2500
+
+
+def test_a_window_stays_as_it_is_for_a_peer_that_sends_in_bursts() -> None:
+    """Its pauses fall where it has something left to send."""
+    pair = Pair(window=10_000, max_window=70_000)
+    now = 100.0
+
+    for _ in range(100):
+        now += 10
+        pair.right.reader.now = now
+        pair.here.flow.send(bytes(4001))
         pair.run()
 
-    assert pair.there.flow.receive_window <= 20_000
+    assert len(pair.there.data) == 400_100
+    assert pair.there.flow.receive_window <= 10_000
 
 
 def test_closing_forgets_everything() -> None:

@@ -74,7 +74,7 @@ class End:
         self.reader = PacketReader(self)
         self.writer = PacketWriter(self.wake)
         self.reader.identified = self.reader.express = True
-        self.reader.round_trip, self.reader.now = 0.01, 1.0
+        self.reader.now = 1.0
         self.awake = False
         self.wire = bytearray()
         self.messages: list[int] = []
