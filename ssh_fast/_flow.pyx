@@ -352,16 +352,16 @@ cdef class ChannelFlow(Flow):
     cdef int _grow(self) except -1:
         cdef uint32_t window = <uint32_t>min(<uint64_t>self._window * GROWTH, <uint64_t>self._max_window)
 
-        self._adjust_due += window - self._window
+        self._consumed += window - self._window
         self._window = window
 
-        return self._wake_writer()
+        return self._credit(0)
 
     cdef int _credit(self, uint64_t size) except -1:
         self._consumed += size
 
         if (not is_credit_due(self._consumed, self._window) or self._closed or self._eof_received
-                or 0 < self.credit_limit_items < self._queue.count):
+                or (self.credit_limit_items and self._queue.count > self.credit_limit_items)):
             return 0
 
         self._adjust_due += <uint32_t>self._consumed

@@ -436,6 +436,25 @@ def test_a_large_window_opens_again_piece_by_piece() -> None:
     assert pair.there.flow.receive_window > (15 << 20)
 
 
+def test_a_window_does_not_grow_while_credit_is_held_back() -> None:
+    pair = Pair(window=10_000, max_window=70_000)
+    pair.here.flow.send(bytes(9000))
+    pair.left.send_to(pair.right)
+    pair.right.send_to(pair.left)
+    pair.run()
+    pair.there.flow.credit_limit_items = -1
+    pair.right.reader.now = 100.0
+    pair.here.flow.send(bytes(100_000))
+    pair.run()
+    pair.right.reader.now = 200.0
+    pair.run()
+    assert 9000 < len(pair.there.data) < 30_000
+    pair.there.flow.credit_limit_items = 0
+    pair.there.flow.credit(0)
+    pair.run()
+    assert len(pair.there.data) == 109_000
+
+
 def test_a_window_stays_as_it_is_on_a_short_link() -> None:
     pair = Pair(window=10_000, max_window=70_000)
     send_over_a_link(pair, 700_000, 0.0005)
