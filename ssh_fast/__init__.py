@@ -36,6 +36,7 @@ from .connection.callbacks import (
     SSHServer,
 )
 from .connection.client import SSHClientConnection
+from .connection.forwarding import SSHAcceptHandler, SSHSocketSessionFactory
 from .connection.options import (
     SSHClientConnectionOptions,
     SSHServerConnectionOptions,
@@ -268,6 +269,7 @@ __all__ = [
     'SFTPUnknownPrincipal',
     'SFTPVFSAttrs',
     'SFTPWriteProtect',
+    'SSHAcceptHandler',
     'SSHAcceptor',
     'SSHAgentClient',
     'SSHAgentDestination',
@@ -299,6 +301,7 @@ __all__ = [
     'SSHServerProcessFactory',
     'SSHServerSession',
     'SSHServerSessionFactory',
+    'SSHSocketSessionFactory',
     'SSHSubprocessProtocol',
     'SSHSubprocessReadPipe',
     'SSHSubprocessTransport',

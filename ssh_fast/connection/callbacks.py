@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 from ..channel.session import SSHServerSession, SSHTCPSession, SSHUNIXSession
 from ..keys.key import SSHKey
 from ..keys.load import KeyPairList
+from .tunnel import Opener
 
 # A handler of the stream interface, called with readers and writers
 _StreamHandler: TypeAlias = Callable[..., Awaitable[None] | None]
@@ -19,15 +20,31 @@ _Challenge: TypeAlias = bool | tuple[str, str, str, _Prompts]
 _KeyPairs: TypeAlias = KeyPairList | None
 
 # What a request for a channel is answered with: False to refuse it, a session, the awaitable of one, a stream handler,
-# one of these in a tuple behind the channel made for it; True (not for sessions) to forward it to where it wants to go.
+# one of these in a tuple behind the channel made for it, a client's connection to go through; True (not for sessions)
+# to forward it to where it wants to go.
 _SessionAnswer: TypeAlias = (
-    bool | SSHServerSession[Any] | Awaitable[Any] | _StreamHandler | tuple[Any, SSHServerSession[Any] | Awaitable[Any]]
+    bool
+    | SSHServerSession[Any]
+    | Opener
+    | Awaitable[Any]
+    | _StreamHandler
+    | tuple[Any, SSHServerSession[Any] | Awaitable[Any]]
 )
 _TCPAnswer: TypeAlias = (
-    bool | SSHTCPSession[Any] | Awaitable[Any] | _StreamHandler | tuple[Any, SSHTCPSession[Any] | Awaitable[Any]]
+    bool
+    | SSHTCPSession[Any]
+    | Opener
+    | Awaitable[Any]
+    | _StreamHandler
+    | tuple[Any, SSHTCPSession[Any] | Awaitable[Any]]
 )
 _UNIXAnswer: TypeAlias = (
-    bool | SSHUNIXSession[Any] | Awaitable[Any] | _StreamHandler | tuple[Any, SSHUNIXSession[Any] | Awaitable[Any]]
+    bool
+    | SSHUNIXSession[Any]
+    | Opener
+    | Awaitable[Any]
+    | _StreamHandler
+    | tuple[Any, SSHUNIXSession[Any] | Awaitable[Any]]
 )
 
 
@@ -242,27 +259,43 @@ class SSHServer:
     # --- what the client asks for
 
     def session_requested(self) -> _SessionAnswer:
-        """Return a session, or a handler called with stdin, stdout and stderr, or False to refuse."""
+        """Return a session, or a handler called with stdin, stdout and stderr, or False to refuse.
+
+        A client's connection may be returned too: its server runs the session.
+        """
 
         return False
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> _TCPAnswer:
-        """Return what takes a direct TCP connection, True to open it to its destination, or False to refuse."""
+        """Return what takes a direct TCP connection, True to open it to its destination, or False to refuse.
+
+        A client's connection may be returned too: its server opens it.
+        """
 
         return False
 
     def server_requested(self, listen_host: str, listen_port: int) -> Any:
-        """Return a listener, or True to listen and forward what connects to the client, or False to refuse."""
+        """Return a listener, or True to listen and forward what connects to the client, or False to refuse.
+
+        A client's connection may be returned too: its server listens. A callable is an accept handler: we listen, and
+        it is told host and port of who connects, and returns whether that may be forwarded.
+        """
 
         return False
 
     def unix_connection_requested(self, dest_path: str) -> _UNIXAnswer:
-        """Return what takes a direct UNIX socket connection, True to open it to its destination, or False to refuse."""
+        """Return what takes a direct UNIX socket connection, True to open it to its destination, or False to refuse.
+
+        A client's connection may be returned too: its server opens it.
+        """
 
         return False
 
     def unix_server_requested(self, listen_path: str) -> Any:
-        """Return a listener, or True to listen and forward what connects to the client, or False to refuse."""
+        """Return a listener, or True to listen and forward what connects to the client, or False to refuse.
+
+        A client's connection may be returned too: its server listens.
+        """
 
         return False
 

@@ -24,11 +24,9 @@ from .callbacks import SSHClient
 from .connection import SSHConnection
 from .forward_client import ClientForwarding
 from .forward_server import handler_session
-from .forwarding import AcceptHandler, TCPStreamSession, UNIXStreamSession
+from .forwarding import SSHAcceptHandler, SSHSocketSessionFactory, TCPStreamSession, UNIXStreamSession
 from .inside import connect_inside, connect_reverse_inside, listen_inside, listen_reverse_inside
 from .server import SSHServerConnection
-
-Handler = Callable[[SSHReader[Any], SSHWriter[Any]], Awaitable[None] | None]
 
 
 class ForwardingClientConnection(SSHConnection):
@@ -225,7 +223,7 @@ class ForwardingClientConnection(SSHConnection):
 
     @opening
     async def start_server(
-        self, handler_factory: Callable[[str, int], Handler], *args: Any, **kwargs: Any
+        self, handler_factory: Callable[[str, int], SSHSocketSessionFactory], *args: Any, **kwargs: Any
     ) -> SSHListener:
         """Have the server listen as `create_server` does, and call a handler with streams for each connection."""
 
@@ -266,7 +264,7 @@ class ForwardingClientConnection(SSHConnection):
 
     @opening
     async def start_unix_server(
-        self, handler_factory: Callable[[], Handler], *args: Any, **kwargs: Any
+        self, handler_factory: Callable[[], SSHSocketSessionFactory], *args: Any, **kwargs: Any
     ) -> SSHListener:
         """Have the server listen as `create_unix_server` does, and call a handler with streams for each connection."""
 
@@ -286,7 +284,7 @@ class ForwardingClientConnection(SSHConnection):
         listen_port: int,
         dest_host: str,
         dest_port: int,
-        accept_handler: AcceptHandler | None = None,
+        accept_handler: SSHAcceptHandler | None = None,
     ) -> SSHListener:
         """Listen on a TCP port here, 0 for a free one, and have the server connect to a port for each connection.
 
@@ -316,7 +314,7 @@ class ForwardingClientConnection(SSHConnection):
 
     @opening
     async def forward_local_port_to_path(
-        self, listen_host: str, listen_port: int, dest_path: str, accept_handler: AcceptHandler | None = None
+        self, listen_host: str, listen_port: int, dest_path: str, accept_handler: SSHAcceptHandler | None = None
     ) -> SSHListener:
         """Listen on a TCP port here, and have the server connect to a UNIX domain socket for each connection.
 

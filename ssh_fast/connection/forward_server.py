@@ -11,8 +11,9 @@ from typing import Any
 from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
 from ..channel.mux import Mux
 from ..channel.session import SSHSession
-from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED
-from ..errors import ChannelListenError, ChannelOpenError
+from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED
+from ..errors import ChannelListenError, ChannelOpenError, DisconnectError
+from ..forwarding.bridge import make_bridge
 from ..forwarding.forwarder import SSHForwarder
 from ..forwarding.listeners import SSHListener
 from ..keys.permissions import Permissions
@@ -20,6 +21,7 @@ from ..logging import ContextLogger
 from ..process.streams import SSHReader, SSHWriter
 from ..wire import Cursor, encode_uint32
 from .callbacks import SSHServer
+from .connection import SSHConnection
 from .forward_client import CANCEL_STREAMLOCAL_FORWARD, CANCEL_TCPIP_FORWARD, STREAMLOCAL_FORWARD, TCPIP_FORWARD
 from .forwarding import Forwarding, TCPStreamSession, UNIXStreamSession
 
@@ -83,6 +85,8 @@ class ServerForwarding(Forwarding):
 
         if answer is True:
             answer = await self.connect_tcp(host, port)
+        elif isinstance(answer, SSHConnection):
+            answer = await _join('create_connection', answer, host, port, orig_host, orig_port)
 
         return self._serve(chan, answer, TCPStreamSession)
 
@@ -104,6 +108,8 @@ class ServerForwarding(Forwarding):
 
         if answer is True:
             answer = await self.connect_path(path)
+        elif isinstance(answer, SSHConnection):
+            answer = await _join('create_unix_connection', answer, path)
 
         return self._serve(chan, answer, UNIXStreamSession)
 
@@ -180,7 +186,7 @@ class ServerForwarding(Forwarding):
 
         try:
             listener = await self._make_listener(place)
-        except (ChannelListenError, ChannelOpenError, OSError) as exc:
+        except (ChannelListenError, ChannelOpenError, DisconnectError, OSError) as exc:
             self._logger.info('Nothing is listened on for the client: %s', exc)
         finally:
             if not listener:
@@ -211,29 +217,104 @@ class ServerForwarding(Forwarding):
 
         return port <= 65535 and self._tcp in ('yes', 'remote') and self._permissions.may_listen(host, port)
 
-    async def _make_listener(self, place: tuple[str, int] | str) -> Any:
+    async def _make_listener(self, place: tuple[str, int] | str) -> SSHListener | None:
+        """Return what listens for the client: a listener of the application's, or one as its answer has it."""
+
         if isinstance(place, str):
             answer = await _value(self._owner.unix_server_requested(place))
 
-            return self.listen_path(place, self._opener_path(place)) if answer is True else answer
+            if answer is True:
+                return self.listen_path(place, self.opener_path(place))
 
-        answer = await _value(self._owner.server_requested(*place))
+            if isinstance(answer, SSHConnection):
+                return await self._listen_path_through(answer, place)
+        else:
+            answer = await _value(self._owner.server_requested(*place))
 
-        return await self.listen_tcp(*place, self._opener_tcp(place[0])) if answer is True else answer
+            if isinstance(answer, SSHConnection):
+                return await self._listen_port_through(answer, *place)
 
-    def _opener_tcp(self, host: str) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+            if answer is True or callable(answer):
+                return await self.listen_tcp(*place, self.opener_tcp(place[0]), None if answer is True else answer)
+
+        if answer and not isinstance(answer, SSHListener):
+            raise TypeError(f'Expected True, a listener, a connection or False, got {type(answer).__name__}')
+
+        return answer or None
+
+    async def _listen_port_through(self, conn: Any, host: str, port: int) -> SSHListener:
+        """Have the server of another connection listen on a port, and hand what comes there to our client."""
+
+        opened: asyncio.Future[int] = self._loop.create_future()
+
+        async def take(orig_host: str, orig_port: int) -> SSHSession[Any]:
+            first, second = make_bridge()
+            chan = self.tcp_channel(None, 'strict', self.window, self.max_pktsize)
+            await _reached(chan.accept(lambda: second, host, await opened, orig_host, orig_port))
+
+            return first
+
+        try:
+            listener: SSHListener = await conn.create_server(take, host, port)
+        except BaseException:
+            opened.set_exception(ChannelOpenError(OPEN_CONNECT_FAILED, 'Nothing is listened on any more'))
+            opened.exception()
+            raise
+
+        # The client is told of the port before it is told of a connection to it.
+        self._loop.call_soon(opened.set_result, listener.get_port())
+
+        return listener
+
+    async def _listen_path_through(self, conn: Any, path: str) -> SSHListener:
+        """Have the server of another connection listen on a path, and hand what comes there to our client."""
+
+        async def take() -> SSHSession[Any]:
+            first, second = make_bridge()
+            chan = self.unix_channel(None, 'strict', self.window, self.max_pktsize)
+            await _reached(chan.accept(lambda: second, path))
+
+            return first
+
+        listener: SSHListener = await conn.create_unix_server(take, path)
+
+        return listener
+
+    def opener_tcp(self, host: str, port: int = 0) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+        """Return what hands the client a connection of ours as one to a host and port, by default the real one."""
+
         def open_channel(forwarder: SSHForwarder, orig_host: str, orig_port: int) -> Awaitable[Any]:
             chan = self.tcp_channel(None, 'strict', self.window, self.max_pktsize)
 
-            return chan.accept(lambda: forwarder, host, forwarder.local_port, orig_host, orig_port)
+            return chan.accept(lambda: forwarder, host, port or forwarder.local_port, orig_host, orig_port)
 
         return open_channel
 
-    def _opener_path(self, path: str) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+    def opener_path(self, path: str) -> Callable[[SSHForwarder, str, int], Awaitable[Any]]:
+        """Return what hands the client a connection of ours as one to a path."""
+
         def open_channel(forwarder: SSHForwarder, orig_host: str, orig_port: int) -> Awaitable[Any]:
             return self.unix_channel(None, 'strict', self.window, self.max_pktsize).accept(lambda: forwarder, path)
 
         return open_channel
+
+
+async def _join(opener: str, conn: Any, *where: Any) -> SSHSession[Any]:
+    """Open a channel of another connection, and return the session of the channel to join with it."""
+
+    first, second = make_bridge()
+    await _reached(getattr(conn, opener)(lambda: second, *where))
+
+    return first
+
+
+async def _reached(opening: Awaitable[object]) -> None:
+    """Open a channel of one connection for one of another, which goes on although that has ended."""
+
+    try:
+        await opening
+    except DisconnectError as exc:
+        raise ChannelOpenError(OPEN_CONNECT_FAILED, 'The connection that leads there has ended') from exc
 
 
 def handler_session(session_class: Any, handler: Callable[..., Any], create_task: Callable[[Any], object]) -> Any:

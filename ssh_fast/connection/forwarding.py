@@ -17,8 +17,10 @@ from ..forwarding.listeners import SocketListener, listen_path, listen_tcp
 from ..forwarding.targets import connect_path, connect_tcp
 from ..logging import printable
 from ..process.stream_session import SSHStreamSession
+from ..process.streams import SSHReader, SSHWriter
 
-AcceptHandler = Callable[[str, int], bool | Awaitable[bool]]
+SSHAcceptHandler = Callable[[str, int], bool | Awaitable[bool]]
+SSHSocketSessionFactory = Callable[[SSHReader[Any], SSHWriter[Any]], Awaitable[None] | None]
 
 # Opens a channel for a connection that came from a host and port, with a forwarder as its session.
 Opener = Callable[[SSHForwarder, str, int], Awaitable[Any]]
@@ -70,7 +72,7 @@ class Forwarding:
     # --- sockets that become channels
 
     async def listen_tcp(
-        self, host: str, port: int, opener: Opener, accept_handler: AcceptHandler | None = None
+        self, host: str, port: int, opener: Opener, accept_handler: SSHAcceptHandler | None = None
     ) -> SocketListener:
         """Listen on a port, and open a channel for each connection that `accept_handler` does not refuse.
 
@@ -100,7 +102,7 @@ class Forwarding:
         return listener
 
     def _acceptor(
-        self, opener: Opener, accept_handler: AcceptHandler | None
+        self, opener: Opener, accept_handler: SSHAcceptHandler | None
     ) -> Callable[[socket.socket, str, int], Awaitable[None]]:
         async def accept(sock: socket.socket, host: str, port: int) -> None:
             if accept_handler:

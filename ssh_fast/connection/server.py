@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from ..channel.agent_channel import SSHAgentChannel
 from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW, SSHChannel
-from ..channel.forward_channel import DIRECT_STREAMLOCAL, DIRECT_TCPIP
 from ..channel.mux import Mux
 from ..channel.server_channel import LineEditing, SSHServerChannel
 from ..channel.session import SSHServerSession, SSHUNIXSession
@@ -29,11 +28,12 @@ from .acceptor import Acceptor, ErrorHandler, tell_acceptor
 from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
-from .forward_server import REQUESTS, ServerForwarding
 from .gss_kex import server_contexts, with_gss
 from .host_key_update import HOST_KEYS, PROVE_HOST_KEYS, encode_host_keys, prove_host_keys
 from .options import SSHServerConnectionOptions
+from .server_forwarding import ForwardingServerConnection
 from .server_login import ServerLogin
+from .session_proxy import run_through
 
 _USERAUTH = b'ssh-userauth'
 
@@ -41,7 +41,7 @@ _USERAUTH = b'ssh-userauth'
 _SFTP_MAX_PACKET = 128 * 1024
 
 
-class SSHServerConnection(SSHConnection):
+class SSHServerConnection(ForwardingServerConnection):
     """A connection from a client."""
 
     def __init__(
@@ -60,7 +60,6 @@ class SSHServerConnection(SSHConnection):
         self._login: ServerLogin | None = None
         self._permissions = Permissions()
         self._agent_listener: AgentListener | None = None
-        self._forwarding: ServerForwarding | None = None
 
     @property
     def owner(self) -> SSHServer:
@@ -138,16 +137,7 @@ class SSHServerConnection(SSHConnection):
             self._extra['gss_delegated_creds'] = login.delegated_credentials
 
         mux = Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions)
-        self._forwarding = ServerForwarding(
-            mux,
-            self._loop,
-            self._options.max_window,
-            self._owner,
-            self._permissions,
-            (self._options.tcp_forwarding, self._options.unix_forwarding),
-            self.create_task,
-            self._logger,
-        )
+        self._start_forwarding(mux, self._permissions)
         self._start_channels(mux)
 
         if self._options.send_server_host_keys:
@@ -163,10 +153,7 @@ class SSHServerConnection(SSHConnection):
     def global_request_received(
         self, name: bytes, cursor: Cursor, want_reply: bool
     ) -> bool | bytes | Awaitable[bool | bytes]:
-        """Listen for a client, or prove to it that this server holds the keys that it told of."""
-
-        if self._forwarding and name in REQUESTS:
-            return self._forwarding.request(name, cursor)
+        """Prove to a client that this server holds the keys that it told of, or listen for it."""
 
         if name != PROVE_HOST_KEYS or not want_reply:
             return super().global_request_received(name, cursor, want_reply)
@@ -240,8 +227,7 @@ class SSHServerConnection(SSHConnection):
         if self._agent_listener:
             self._agent_listener.close()
 
-        if self._forwarding:
-            self._forwarding.close()
+        self._stop_forwarding()
 
         try:
             if exc and not self.get_extra_info('username') and self._error_handler:
@@ -262,12 +248,6 @@ class SSHServerConnection(SSHConnection):
         Raises:
           ChannelOpenError: it is not allowed
         """
-
-        if self._forwarding and channel_type == DIRECT_TCPIP:
-            return self._forwarding.open_tcp(cursor)
-
-        if self._forwarding and channel_type == DIRECT_STREAMLOCAL:
-            return self._forwarding.open_unix(cursor)
 
         if channel_type != b'session':
             return cast('SSHChannel[Any]', super().channel_open_requested(channel_type, cursor))
@@ -317,6 +297,10 @@ class SSHServerConnection(SSHConnection):
             raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'Session refused')
 
         session = answer if isinstance(answer, SSHServerSession) else None
+
+        if isinstance(answer, SSHConnection):
+            session = SSHServerProcess(partial(run_through, answer))
+            chan = chan or self.create_server_channel(encoding=None)
 
         if session is None:
             if not callable(answer):
