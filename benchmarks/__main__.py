@@ -1,15 +1,18 @@
-"""All measurements, as `make bench` runs them: python -m benchmarks [core | sftp | channel] [options of that part]."""
+"""All measurements, as `make bench` runs them: python -m benchmarks [core | sftp | channel | files] [its options]."""
 
 import sys
 
-from benchmarks import bench_channel, bench_core_table, bench_sftp
+from benchmarks import bench_channel, bench_core_table, bench_files, bench_sftp
 
-PARTS = ('core', 'sftp', 'channel')
+PARTS = ('core', 'sftp', 'channel', 'files')
 
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ['channel']:
         return bench_channel.main(arguments[1:])
+
+    if arguments[:1] == ['files']:
+        return bench_files.main(arguments[1:])
 
     parts = arguments[:1] if arguments[:1] and arguments[0] in PARTS else list(PARTS)
     rest = arguments[1:] if len(parts) == 1 else arguments
@@ -25,6 +28,9 @@ def main(arguments: list[str]) -> int:
     if 'channel' in parts and not options.profile:
         # Of the options only this one means the same to it.
         status = bench_channel.main(['--quick'] if options.quick else []) or status
+
+    if 'files' in parts and not options.profile:
+        status = bench_files.main(['--quick'] if options.quick else []) or status
 
     return status
 

@@ -44,7 +44,7 @@ CIPHER = 'aes128-gcm@openssh.com'
 WORK_TIMEOUT = 900.0
 
 # sshd would turn many clients at once away, which is not what is measured.
-_SSHD_SETTINGS = 'MaxStartups 500:30:1000\nMaxSessions 1000\n'
+SSHD_SETTINGS = 'MaxStartups 500:30:1000\nMaxSessions 1000\n'
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Bench:
 
     def _start_server(self, kind: str) -> Server:
         if kind == 'openssh':
-            return OpenSSHServer(self._keys, _SSHD_SETTINGS)
+            return OpenSSHServer(self._keys, SSHD_SETTINGS)
 
         return LibraryServer(kind, self._keys, self.options.loop)
 
