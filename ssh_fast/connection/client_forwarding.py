@@ -22,7 +22,7 @@ from ..wire import Cursor
 from .acceptor import SSHAcceptor
 from .callbacks import SSHClient
 from .connection import SSHConnection
-from .forward_client import ClientForwarding
+from .forward_client import ClientForwarding, PasswordValidator
 from .forward_server import handler_session
 from .forwarding import SSHAcceptHandler, SSHSocketSessionFactory, TCPStreamSession, UNIXStreamSession
 from .inside import connect_inside, connect_reverse_inside, listen_inside, listen_reverse_inside
@@ -341,16 +341,20 @@ class ForwardingClientConnection(SSHConnection):
         return forwarding.listen_path(listen_path, forwarding.opener_tcp(dest_host, dest_port))
 
     @opening
-    async def forward_socks(self, listen_host: str, listen_port: int) -> SSHListener:
+    async def forward_socks(
+        self, listen_host: str, listen_port: int, *, validate_password: PasswordValidator | None = None
+    ) -> SSHListener:
         """Listen on a TCP port here for clients of SOCKS 4, 4A and 5, and have the server connect to where they want.
 
-        Who can reach the port needs no password: 'localhost' is what it should be listened on.
+        `validate_password`, which may be a coroutine function, is called with a name and a password and returns whether
+        they are right; only clients of SOCKS 5 have these. Without it who can reach the port needs no password:
+        'localhost' is what should be listened on, also because passwords are sent in the clear.
 
         Raises:
           ChannelListenError: the port cannot be listened on
         """
 
-        return await self._require_forwarding().listen_socks(listen_host, listen_port)
+        return await self._require_forwarding().listen_socks(listen_host, listen_port, validate_password)
 
     # --- listening there, connecting here
 

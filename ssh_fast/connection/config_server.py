@@ -58,6 +58,7 @@ _KEYWORDS: dict[str, Parse] = {
     'clientaliveinterval': _seconds,
     'compression': value.choice({'yes': True, 'delayed': True, 'no': False}),
     'disableforwarding': _FLAG,
+    'gatewayports': value.choice({name: name for name in ('no', 'yes', 'clientspecified')}),
     'gssapiauthentication': _FLAG,
     'gssapikeyexchange': _FLAG,
     'hostbasedauthentication': _FLAG,
@@ -94,7 +95,8 @@ _IN_MATCH = frozenset(
     (
         'allowagentforwarding', 'allowstreamlocalforwarding', 'allowtcpforwarding', 'authenticationmethods',
         'authorizedkeysfile', 'authorizedprincipalsfile', 'banner',
-        'casignaturealgorithms', 'disableforwarding', 'gssapiauthentication', 'hostbasedauthentication',
+        'casignaturealgorithms', 'disableforwarding', 'gatewayports', 'gssapiauthentication',
+        'hostbasedauthentication',
         'kbdinteractiveauthentication', 'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty',
         'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
     )
@@ -117,12 +119,11 @@ _RESTRICTIONS: dict[str, Parse] = {
     'requiredrsasize': _least_rsa_size,
 }
 
-# Keywords of sshd that decide nothing here: its processes, its accounts, X11, tunnels of layer 2 and 3, and the
-# addresses that a client may listen on, which the application decides about.
+# Keywords of sshd that decide nothing here: its processes, its accounts, X11, tunnels of layer 2 and 3.
 _UNUSED = frozenset(re.findall(r'\w+', """
     acceptenv authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
-    gatewayports gssapicleanupcredentials gssapikexalgorithms
+    gssapicleanupcredentials gssapikexalgorithms
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose

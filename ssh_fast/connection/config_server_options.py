@@ -18,6 +18,7 @@ _SAME = {
     'allowstreamlocalforwarding': 'unix_forwarding',
     'allowtcpforwarding': 'tcp_forwarding',
     'clientaliveinterval': 'keepalive_interval',
+    'gatewayports': 'gateway_ports',
     'hostbasedauthentication': 'host_based_auth',
     'kbdinteractiveauthentication': 'kbdint_auth',
     'logingracetime': 'login_timeout',

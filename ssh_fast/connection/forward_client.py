@@ -4,6 +4,8 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
@@ -24,6 +26,8 @@ CANCEL_STREAMLOCAL_FORWARD = b'cancel-streamlocal-forward@openssh.com'
 
 _SOCKS_TIMEOUT = 30.0    # seconds for a whole request
 _SOCKS_READ = 4096       # bytes at a time
+
+PasswordValidator = Callable[[str, str], bool | Awaitable[bool]]
 
 # Makes the channel and the session of a connection that came to the server from a host and port.
 Taker = Callable[[str, int], Awaitable[SSHForwardChannel[Any]]]
@@ -55,17 +59,21 @@ class ClientForwarding(Forwarding):
 
         return open_channel
 
-    async def listen_socks(self, host: str, port: int) -> SocketListener:
+    async def listen_socks(
+        self, host: str, port: int, validate_password: PasswordValidator | None = None
+    ) -> SocketListener:
         """Listen on a port for clients of SOCKS, and have the server connect to where they want.
 
         Raises:
           ChannelListenError: it cannot be listened on
         """
 
-        return self._keep(await listen_tcp(host, port, self._accept_socks))
+        return self._keep(await listen_tcp(host, port, partial(self._accept_socks, validate_password)))
 
-    async def _accept_socks(self, sock: socket.socket, orig_host: str, orig_port: int) -> None:
-        request = SocksRequest()
+    async def _accept_socks(
+        self, validate_password: PasswordValidator | None, sock: socket.socket, orig_host: str, orig_port: int
+    ) -> None:
+        request = SocksRequest(needs_password=validate_password is not None)
 
         try:
             async with asyncio.timeout(_SOCKS_TIMEOUT):
@@ -76,6 +84,11 @@ class ClientForwarding(Forwarding):
                         raise SocksError('Expected a whole request')
 
                     await self._loop.sock_sendall(sock, request.feed(data))
+
+                    if request.credentials and validate_password:
+                        right = validate_password(*request.credentials)
+                        reply = request.judge((await right if isawaitable(right) else right) is True)
+                        await self._loop.sock_sendall(sock, reply)
         except SocksError as exc:
             with suppress(OSError):
                 sock.send(exc.reply)

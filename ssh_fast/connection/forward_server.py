@@ -42,6 +42,7 @@ class ServerForwarding(Forwarding):
         owner: SSHServer,
         permissions: Permissions,
         directions: tuple[str, str],
+        gateway_ports: str,
         create_task: Callable[[Any], object],
         logger: ContextLogger,
     ) -> None:
@@ -50,6 +51,7 @@ class ServerForwarding(Forwarding):
         self._owner = owner
         self._permissions = permissions
         self._tcp, self._unix = directions
+        self._gateway_ports = gateway_ports
         self._create_task = create_task
         self._logger = logger
         self._serving: dict[tuple[str, int] | str, SSHListener | None] = {}
@@ -235,7 +237,12 @@ class ServerForwarding(Forwarding):
                 return await self._listen_port_through(answer, *place)
 
             if answer is True or callable(answer):
-                return await self.listen_tcp(*place, self.opener_tcp(place[0]), None if answer is True else answer)
+                host, port = place
+                accept_handler = None if answer is True else answer
+
+                return await self.listen_tcp(
+                    bind_host(host, self._gateway_ports), port, self.opener_tcp(host), accept_handler
+                )
 
         if answer and not isinstance(answer, SSHListener):
             raise TypeError(f'Expected True, a listener, a connection or False, got {type(answer).__name__}')
@@ -297,6 +304,21 @@ class ServerForwarding(Forwarding):
             return self.unix_channel(None, 'strict', self.window, self.max_pktsize).accept(lambda: forwarder, path)
 
         return open_channel
+
+
+def bind_host(host: str, gateway_ports: str) -> str | None:
+    """Return what to listen on where a client names a host: '' is every address, None those of this machine alone.
+
+    As with OpenSSH's GatewayPorts, 'no' leaves the choice among the latter, and 'yes' none.
+    """
+
+    if gateway_ports == 'yes':
+        return ''
+
+    if gateway_ports == 'no':
+        return host if host in ('127.0.0.1', '::1') else None
+
+    return None if host == 'localhost' else host
 
 
 async def _join(opener: str, conn: Any, *where: Any) -> SSHSession[Any]:

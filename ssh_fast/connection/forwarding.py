@@ -72,9 +72,11 @@ class Forwarding:
     # --- sockets that become channels
 
     async def listen_tcp(
-        self, host: str, port: int, opener: Opener, accept_handler: SSHAcceptHandler | None = None
+        self, host: str | None, port: int, opener: Opener, accept_handler: SSHAcceptHandler | None = None
     ) -> SocketListener:
         """Listen on a port, and open a channel for each connection that `accept_handler` does not refuse.
+
+        The host may be '' for every address, or None for those that only this machine reaches.
 
         Raises:
           ChannelListenError: it cannot be listened on

@@ -310,6 +310,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     agent_forwarding: bool
     tcp_forwarding: str
     unix_forwarding: str
+    gateway_ports: str
     line_editor: bool
     line_echo: bool
     line_history: int

@@ -139,6 +139,7 @@ SERVER: dict[str, Option] = {
     'agent_forwarding': Option(prepare.boolean, True),
     'tcp_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
     'unix_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
+    'gateway_ports': Option(prepare.choice('no', 'yes', 'clientspecified'), 'clientspecified'),
     'line_editor': Option(prepare.boolean, True),
     'line_echo': Option(prepare.boolean, True),
     'line_history': Option(prepare.integer(0), 1000),

@@ -35,6 +35,7 @@ class ForwardingServerConnection(SSHConnection):
             self._owner,
             permissions,
             (self._options.tcp_forwarding, self._options.unix_forwarding),
+            self._options.gateway_ports,
             self.create_task,
             self._logger,
         )

@@ -1,6 +1,7 @@
 """Listeners: sockets of our own whose connections are handed on, and ports of a peer that lead to us."""
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -179,8 +180,10 @@ def _done() -> asyncio.Future[Any]:
     return future
 
 
-async def listen_tcp(host: str, port: int, accept: Accept) -> SocketListener:
-    """Listen on all addresses of a host, '' or '*' for every one; port 0 finds a free one, the same for all.
+async def listen_tcp(host: str | None, port: int, accept: Accept) -> SocketListener:
+    """Listen on all addresses of a host, '' or '*' for every one, None for those that only this machine reaches.
+
+    Port 0 finds a free one, the same for all.
 
     Raises:
       ChannelListenError: none can be listened on
@@ -191,7 +194,10 @@ async def listen_tcp(host: str, port: int, accept: Accept) -> SocketListener:
 
     try:
         addresses = await loop.getaddrinfo(
-            None if host in ('', '*') else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host if host not in ('', '*') else None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=0 if host is None else socket.AI_PASSIVE,
         )
 
         for family, kind, proto, _, address in dict.fromkeys(addresses):
@@ -208,7 +214,16 @@ async def listen_tcp(host: str, port: int, accept: Accept) -> SocketListener:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
-            sock.bind((address[0], port, *address[2:]))
+            try:
+                sock.bind((address[0], port, *address[2:]))
+            except OSError as exc:
+                if exc.errno != errno.EADDRNOTAVAIL or family != socket.AF_INET6 or len(addresses) == 1:
+                    raise
+
+                # IPv6 is there, but none of its addresses.
+                sockets.pop().close()
+                continue
+
             sock.listen(_BACKLOG)
             port = port or sock.getsockname()[1]
 
@@ -218,7 +233,8 @@ async def listen_tcp(host: str, port: int, accept: Accept) -> SocketListener:
         for sock in sockets:
             sock.close()
 
-        raise ChannelListenError(f'Cannot listen on {host or "*"} port {port}: {exc}') from exc
+        where = 'localhost' if host is None else host or '*'
+        raise ChannelListenError(f'Cannot listen on {where} port {port}: {exc}') from exc
 
     return SocketListener(sockets, accept)
 

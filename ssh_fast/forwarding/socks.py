@@ -1,7 +1,8 @@
 """The server's side of SOCKS 4, 4A and 5 (RFC 1928), granting only CONNECT: bytes in, replies and a target out.
 
 It knows no sockets: `feed` takes what came and gives what to reply. A request that is malformed, or asks for something
-else, is refused in the words of its version; what is no SOCKS at all is refused without any.
+else, is refused in the words of its version; what is no SOCKS at all is refused without any. If it needs a password
+(RFC 1929), `credentials` are there once they came, and nothing goes on until `judge` is told what they are worth.
 """
 
 from enum import Enum
@@ -10,10 +11,13 @@ from struct import Struct
 
 _MAX_NAME = 255       # of a host, as SOCKS 5 counts it, and of a user of SOCKS 4, which has no limit of its own
 
+_MAX_AHEAD = 4096     # that may be sent along before the password was found right
+
 _CONNECT = 1
 _SOCKS4_GRANTED, _SOCKS4_REFUSED = 90, 91
 _SOCKS5_GRANTED, _SOCKS5_HOST_UNREACHABLE, _SOCKS5_COMMAND, _SOCKS5_ADDRESS = 0, 4, 7, 8
-_NO_AUTH, _NO_METHOD = 0, 0xff
+_NO_AUTH, _PASSWORD, _NO_METHOD = 0, 2, 0xff
+_PASSWORD_VERSION, _PASSWORD_RIGHT, _PASSWORD_WRONG = 1, 0, 1
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 
 _PORT = Struct('>H')
@@ -30,6 +34,8 @@ class SocksError(Exception):
 
 class _State(Enum):
     GREETING = 'greeting'
+    CREDENTIALS = 'credentials'
+    JUDGEMENT = 'judgement'
     REQUEST = 'request'
     DONE = 'done'
 
@@ -37,12 +43,14 @@ class _State(Enum):
 class SocksRequest:
     """One client's request; `target` is the host and port once it is whole, and `rest` what came behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, needs_password: bool = False) -> None:
+        self.credentials: tuple[str, str] | None = None
         self.target: tuple[str, int] | None = None
         self.rest = b''
         self._data = bytearray()
         self._state = _State.GREETING
         self._version = 0
+        self._method = _PASSWORD if needs_password else _NO_AUTH
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the client, and return what to reply at once.
@@ -62,15 +70,30 @@ class SocksRequest:
             if self._version == 5:
                 return self._take_methods()
 
+            if self._method == _PASSWORD:
+                raise SocksError('Expected version 5 of SOCKS, with a password, got 4', self._refusal(0))
+
             self._state = _State.REQUEST
 
-        if self._state is _State.REQUEST:
-            if self._version == 4:
-                self._take_socks4()
-            else:
-                self._take_socks5()
+        self._take_rest()
 
         return b''
+
+    def judge(self, right: bool) -> bytes:
+        """Go on with a client whose credentials are right, and return what to reply.
+
+        Raises:
+          SocksError: they are not
+        """
+
+        if not right:
+            raise SocksError('The password is wrong', bytes((_PASSWORD_VERSION, _PASSWORD_WRONG)))
+
+        self.credentials = None
+        self._state = _State.REQUEST
+        self._take_rest()
+
+        return bytes((_PASSWORD_VERSION, _PASSWORD_RIGHT))
 
     def granted(self) -> bytes:
         """Return the reply of a connection that is open."""
@@ -91,17 +114,49 @@ class SocksRequest:
 
         end = 2 + self._data[1]
 
-        if _NO_AUTH not in self._data[2:end]:
-            raise SocksError('Expected a client that needs no authentication', bytes((5, _NO_METHOD)))
+        if self._method not in self._data[2:end]:
+            expected = 'has a password' if self._method == _PASSWORD else 'needs no authentication'
+            raise SocksError(f'Expected a client that {expected}', bytes((5, _NO_METHOD)))
 
         del self._data[:end]
-        self._state = _State.REQUEST
+        self._state = _State.CREDENTIALS if self._method == _PASSWORD else _State.REQUEST
 
-        if self._data:
-            # Impatient clients send their request along.
-            self._take_socks5()
+        # Impatient clients send along what comes next.
+        self._take_rest()
 
-        return bytes((5, _NO_AUTH))
+        return bytes((5, self._method))
+
+    def _take_rest(self) -> None:
+        if self._state is _State.CREDENTIALS:
+            self._take_credentials()
+        elif self._state is _State.JUDGEMENT:
+            if len(self._data) > _MAX_AHEAD:
+                raise SocksError('Expected a client that waits for an answer about its password')
+        elif self._state is _State.REQUEST:
+            if self._version == 4:
+                self._take_socks4()
+            else:
+                self._take_socks5()
+
+    def _take_credentials(self) -> None:
+        data = self._data
+
+        if data and data[0] != _PASSWORD_VERSION:
+            raise SocksError(f'Expected version 1 of a password, got {data[0]}', bytes((1, _PASSWORD_WRONG)))
+
+        if len(data) < 2 or len(data) < 3 + data[1] or len(data) < 3 + data[1] + data[2 + data[1]]:
+            return
+
+        password = 3 + data[1]
+        end = password + data[password - 1]
+
+        try:
+            self.credentials = data[2 : password - 1].decode(), data[password:end].decode()
+        except UnicodeDecodeError:
+            raise SocksError('Expected a name and a password in UTF-8', bytes((1, _PASSWORD_WRONG))) from None
+
+        del data[:end]
+        self._state = _State.JUDGEMENT
 
     def _take_socks4(self) -> None:
         if len(self._data) >= 2:

@@ -79,6 +79,14 @@ def compare(path: Path, client: Client | None) -> None:
 
 
 TABLE = r"""
+GatewayPorts clientspecified
+=====
+GatewayPorts maybe
+=====
+GatewayPorts no
+Match user bob
+ GatewayPorts yes
+=====
 Port 2200
 Port 2201
 =====

@@ -81,6 +81,71 @@ def test_garbage_waits_or_is_refused(name: str, keep: int, garbage: bytes, step:
             assert len(request._data) < 1024, 'what is kept is bounded'
 
 
+WITH_PASSWORD = b'\5\2\0\2' + b'\1\4user\6secret'
+REST = b'\5\1\0\1\x7f\0\0\1' + PORT
+
+
+@pytest.mark.parametrize('step', [1, 2, 3, 1000])
+def test_a_password_in_pieces(step: int) -> None:
+    request, got = SocksRequest(needs_password=True), b''
+    for index in range(0, len(WITH_PASSWORD), step):
+        assert request.credentials is None
+        got += request.feed(WITH_PASSWORD[index : index + step])
+    assert (request.credentials, got) == (('user', 'secret'), b'\5\2')
+    assert request.judge(True) == b'\1\0'
+    for index in range(0, len(REST), step):
+        assert request.target is None
+        assert request.feed(REST[index : index + step]) == b''
+    assert request.target == ('127.0.0.1', 8080)
+
+
+def test_a_request_that_comes_with_the_password_waits_for_the_judgement() -> None:
+    request = SocksRequest(needs_password=True)
+    assert request.feed(WITH_PASSWORD + REST + b'more') == b'\5\2'
+    assert request.target is None
+    assert request.judge(True) == b'\1\0'
+    assert (request.target, request.rest) == (('127.0.0.1', 8080), b'more')
+
+
+def test_a_wrong_password_ends_it() -> None:
+    request = SocksRequest(needs_password=True)
+    request.feed(WITH_PASSWORD + REST)
+    with pytest.raises(SocksError) as caught:
+        request.judge(False)
+    assert (caught.value.reply, request.target) == (b'\1\1', None)
+    assert 'secret' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'data, reply',
+    [
+        (GREETING, b'\5\xff'),
+        (b'\4\1' + PORT + b'\x7f\0\0\1user\0', b'\0\x5b' + bytes(6)),
+        (b'\5\1\2\5', b'\1\1'),
+        (b'\5\1\2\1\2\xff\xfe\1a', b'\1\1'),
+        (WITH_PASSWORD + bytes(5000), b''),
+    ],
+)
+def test_refusals_where_a_password_is_needed(data: bytes, reply: bytes) -> None:
+    request = SocksRequest(needs_password=True)
+    with pytest.raises(SocksError) as caught:
+        request.feed(data)
+        request.feed(b'x')
+    assert caught.value.reply == reply
+    assert request.target is None
+
+
+@given(st.integers(0, 40), st.binary(max_size=600), st.integers(1, 7))
+def test_garbage_in_front_of_a_password_waits_or_is_refused(keep: int, garbage: bytes, step: int) -> None:
+    data = (WITH_PASSWORD + REST)[:keep] + garbage
+    request = SocksRequest(needs_password=True)
+    with contextlib.suppress(SocksError):
+        for index in range(0, len(data), step):
+            request.feed(data[index : index + step])
+            assert request.target is None
+            assert len(request._data) < 5000, 'what is kept is bounded'
+
+
 async def curl(*arguments: str) -> tuple[int, bytes]:
     process = await asyncio.create_subprocess_exec('curl', '-sSf', *arguments, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
@@ -101,6 +166,37 @@ async def test_curl(option: str) -> None:
         proxy = f'{LOOPBACK}:{listener.get_port()}'
         assert await curl(option, proxy, f'http://{LOOPBACK}:{port}/') == (0, bytes(2000000))
         assert (await curl(option, proxy, f'http://{LOOPBACK}:1/'))[0] == 97
+    web.close()
+
+
+@pytest.mark.parametrize('later', [False, True])
+async def test_curl_with_a_password(later: bool) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def validate(user: str, password: str) -> Any:
+        asked.append((user, password))
+
+        async def answer() -> bool:
+            await asyncio.sleep(0)
+            return password == 'right'
+
+        return answer() if later else password == 'right'
+
+    async def serve(reader: Any, writer: Any) -> None:
+        await reader.readuntil(b'\r\n\r\n')
+        writer.write(b'HTTP/1.0 200 OK\r\n\r\ncontent')
+        writer.close()
+
+    web = await asyncio.start_server(serve, LOOPBACK, 0)
+    url = f'http://{LOOPBACK}:{web.sockets[0].getsockname()[1]}/'
+    async with connected(owner=Permissive) as conn:
+        async with conn.forward_socks(LOOPBACK, 0, validate_password=validate) as listener:
+            proxy = ('--socks5', f'{LOOPBACK}:{listener.get_port()}')
+            assert await curl(*proxy, '--proxy-user', 'user:right', url) == (0, b'content')
+            assert (await curl(*proxy, '--proxy-user', 'user:wrong', url))[0] == 97
+            assert (await curl(*proxy, url))[0] == 97
+            assert (await curl('--socks4', proxy[1], url))[0] == 97
+    assert asked == [('user', 'right'), ('user', 'wrong')]
     web.close()
 
 
