@@ -20,6 +20,7 @@ from ..constants import (
     EXTENDED_DATA_STDERR,
     OPEN_REQUEST_PTY_FAILED,
     OPEN_REQUEST_SESSION_FAILED,
+    OPEN_REQUEST_X11_FORWARDING_FAILED,
     PTY_OP_END,
     PTY_OP_RESERVED,
 )
@@ -29,6 +30,7 @@ from ..wire import Cursor, encode_byte, encode_string, encode_uint32
 from .agent_channel import AGENT_REQUEST
 from .channel import SSHChannel
 from .session import SSHClientSession
+from .x11_channel import X11_REQUEST, X11Asked
 
 Text: TypeAlias = str | bytes
 Environment: TypeAlias = Mapping[Any, Any] | Sequence[tuple[Text, Text]] | Sequence[Text] | None
@@ -102,6 +104,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         self._session_factory: Callable[[], SSHClientSession[AnyStr]]
         self._start_request: _Start
         self._agent_forwarding = False
+        self._x11: X11Asked | None = None
         self._created: asyncio.Future[SSHClientSession[AnyStr]] | None = None
 
     # --- opening ------------------------------------------------------------------------------------------------------
@@ -117,15 +120,16 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         term_size: TerminalSize = None,
         term_modes: Mapping[int, int] | None = None,
         agent_forwarding: bool = False,
+        x11: X11Asked | None = None,
     ) -> SSHClientSession[AnyStr]:
         """Open the channel and run a command, a subsystem, or else a shell on it; return the session that was made.
 
         A terminal is asked for if `term_type` is set; with `request_pty` False never, 'force' always, 'auto' only for a
         shell. `term_size` is width and height in characters, then, if known, in pixels. With `agent_forwarding` the
-        server is asked to give the session a way to our agent.
+        server is asked to give the session a way to our agent, with `x11` one to a display.
 
         Raises:
-          ChannelOpenError: the server refused the channel, the terminal or the command
+          ChannelOpenError: the server refused the channel, the terminal, the display or the command
           ValueError: both a command and a subsystem, or a name, size or mode that cannot be sent
           DisconnectError: the connection went away
         """
@@ -133,6 +137,7 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         self._start_request = self._prepare(command, subsystem, request_pty, term_type, term_size, term_modes)
         self._environment = prepare_environment(env)
         self._agent_forwarding = agent_forwarding
+        self._x11 = x11
         self._command = command
         self._subsystem = subsystem
         self._session_factory = session_factory
@@ -198,6 +203,24 @@ class SSHClientChannel(SSHChannel[AnyStr]):
         for key, value in self._environment.items():
             self._send_request(b'env', encode_string(key), encode_string(value))
 
+        if self._x11:
+            self._send_request(X11_REQUEST, *self._x11.request.encode(), answer=self._x11_answered)
+        else:
+            self._ask_for_terminal()
+
+    def _x11_answered(self, granted: bool) -> None:
+        if not granted and self._x11:
+            self._x11.ended()
+
+            if self._x11.required:
+                self._refused(ChannelOpenError(OPEN_REQUEST_X11_FORWARDING_FAILED, 'The server forwards no X11'))
+
+            self._logger.info('The server forwards no X11')
+
+        if not self._closing:
+            self._ask_for_terminal()
+
+    def _ask_for_terminal(self) -> None:
         if self._start_request.pty is None:
             self._ask_to_start(True)
         else:
@@ -240,6 +263,12 @@ class SSHClientChannel(SSHChannel[AnyStr]):
             )
 
         super().channel_closed(exc)
+
+    def _finish(self) -> None:
+        if self._x11:
+            self._x11.ended()
+
+        super()._finish()
 
     # --- requests to the server ---------------------------------------------------------------------------------------
 

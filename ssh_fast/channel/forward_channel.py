@@ -152,8 +152,8 @@ def decode_tcp(cursor: Cursor) -> tuple[str, int, str, int]:
       ChannelOpenError: a port is out of range, or a host is no text
     """
 
-    host, port = _text(cursor.string()), _port(cursor.uint32())
-    orig_host, orig_port = _text(cursor.string()), _port(cursor.uint32())
+    host, port = decode_text(cursor.string()), check_port(cursor.uint32())
+    orig_host, orig_port = decode_text(cursor.string()), check_port(cursor.uint32())
     cursor.check_end()
 
     return host, port, orig_host, orig_port
@@ -162,7 +162,7 @@ def decode_tcp(cursor: Cursor) -> tuple[str, int, str, int]:
 def decode_path(cursor: Cursor, reserved_port: bool) -> str:
     """Decode what the open of a UNIX channel says: the socket's path; the rest is reserved."""
 
-    path = _text(cursor.string())
+    path = decode_text(cursor.string())
     cursor.string()
 
     if reserved_port:
@@ -173,14 +173,26 @@ def decode_path(cursor: Cursor, reserved_port: bool) -> str:
     return path
 
 
-def _port(value: int) -> int:
+def check_port(value: int) -> int:
+    """Return a port that a peer named.
+
+    Raises:
+      ChannelOpenError: it is out of range
+    """
+
     if value > 65535:
         raise ChannelOpenError(2, f'Expected a port of at most 65535, got {value}')
 
     return value
 
 
-def _text(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
+    """Decode a host or path that a peer named.
+
+    Raises:
+      ChannelOpenError: it is no text
+    """
+
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -26,6 +26,7 @@ from .channel import SSHChannel
 from .line_editor_channel import SSHLineEditorChannel
 from .mux import Mux
 from .session import Granted, SSHServerSession
+from .x11_channel import X11_REQUEST, X11Granted, X11Request
 
 SubsystemFactory: TypeAlias = Callable[['SSHServerChannel[Any]'], SSHServerSession[Any]]
 
@@ -58,13 +59,15 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         forced_command: str | None = None,
         environment: Mapping[str, str] | None = None,
         forward_agent: Callable[[], Awaitable[str | None]] | None = None,
+        forward_x11: Callable[[X11Request], Awaitable[X11Granted | None]] | None = None,
         **kwargs: Any,
     ) -> None:
         """Make the channel for a client's open request; the other arguments are those of `SSHChannel`.
 
         With `line_editing` the session sees an `SSHLineEditorChannel` in place of this one. A `forced_command` runs
         whatever the client asks for; `internal-sftp` is the sftp subsystem. The client can add to the `environment`,
-        but not change it. `forward_agent` gives the path of a socket to the client's agent, None if there can be none.
+        but not change it. `forward_agent` gives the path of a socket to the client's agent, and `forward_x11` a
+        display, None if there can be none.
         """
 
         super().__init__(mux, *args, **kwargs)
@@ -79,6 +82,8 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         self._fixed_variables = frozenset(self._environment)
         self._forward_agent = forward_agent
         self._agent_path: str | None = None
+        self._forward_x11 = forward_x11
+        self._x11: X11Granted | None = None
         self._environment_size = 0
         self._environment_refused = False
         self._asked_to_start = False
@@ -116,9 +121,9 @@ class SSHServerChannel(SSHChannel[AnyStr]):
         return MappingProxyType(self._term_modes)
 
     def get_x11_display(self) -> str | None:
-        """Return the display of a forwarded X server; X11 requests are refused, so there is none."""
+        """Return the name of the display that leads to the client's, None if it forwards none; it is DISPLAY too."""
 
-        return None
+        return self._x11.display if self._x11 else None
 
     def get_agent_path(self) -> str | None:
         """Return the path of the socket to the client's agent, None if it forwards none; it is SSH_AUTH_SOCK too."""
@@ -242,6 +247,38 @@ class SSHServerChannel(SSHChannel[AnyStr]):
             self._environment[b'SSH_AUTH_SOCK'] = os.fsencode(self._agent_path)
 
         return self._agent_path is not None
+
+    def _receive_x11(self, cursor: Cursor) -> Granted:
+        request = X11Request.decode(cursor)
+
+        if request is None or self._forward_x11 is None or self._x11 or self._asked_to_start:
+            return False
+
+        return self._settle_x11(self._forward_x11(request))
+
+    async def _settle_x11(self, granting: Awaitable[X11Granted | None]) -> bool:
+        granted = await granting
+
+        if granted is None:
+            return False
+
+        if self._closing or self._closed.is_set():
+            granted.close()
+
+            return False
+
+        self._x11 = granted
+        variables = {name.encode(): os.fsencode(value) for name, value in granted.environment.items()}
+        self._environment.update(variables)
+        self._fixed_variables |= variables.keys()
+
+        return True
+
+    def _finish(self) -> None:
+        if self._x11:
+            self._x11.close()
+
+        super()._finish()
 
     def _receive_environment(self, cursor: Cursor) -> bool:
         key, value = cursor.string(), cursor.string()
@@ -454,6 +491,7 @@ class SSHServerChannel(SSHChannel[AnyStr]):
 
     _REQUESTS: Mapping[bytes, Callable[..., Granted]] = {
         AGENT_REQUEST: _receive_agent,
+        X11_REQUEST: _receive_x11,
         b'env': _receive_environment,
         b'pty-req': _receive_pty,
         b'window-change': _receive_window_change,

@@ -12,6 +12,7 @@ from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.client_channel import Environment, SSHClientChannel, TerminalSize, prepare_environment
 from ..channel.mux import Mux
 from ..channel.session import SSHClientSession
+from ..channel.x11_channel import X11_CHANNEL
 from ..constants import DEFAULT_PORT, OPEN_ADMINISTRATIVELY_PROHIBITED, PIPE
 from ..errors import ChannelOpenError, HostKeyNotVerifiable, ServiceNotAvailable
 from ..keys.key import SSHKey
@@ -34,7 +35,9 @@ from .gss_kex import NewContext, with_gss
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy
 from .options import SSHClientConnectionOptions
+from .options_prepare import x11_forwarding as check_x11_forwarding
 from .options_trust import known_hosts_file
+from .x11_client import ClientX11, X11Wish
 
 _USERAUTH = b'ssh-userauth'
 
@@ -74,6 +77,7 @@ class SSHClientConnection(ForwardingClientConnection):
         self._login: ClientLogin | None = None
         self._stop_before_login = False
         self._agent_source: AgentSource | None = None
+        self._x11: ClientX11 | None = None
 
     def stop_before_login(self, stop: bool) -> None:
         """Choose whether the connection counts as established once the host key is trusted, without a login."""
@@ -235,6 +239,7 @@ class SSHClientConnection(ForwardingClientConnection):
         self._ssh.authentication_complete()
         mux = Mux(self._ssh, self._reader, self._writer, self, max_sessions=0)
         self._start_forwarding(mux, self._options.max_window)
+        self._x11 = ClientX11(mux, self._loop, self._options.max_window, self.create_task, self._logger)
         self._start_channels(mux)
 
     def login_completed(self) -> None:
@@ -295,18 +300,9 @@ class SSHClientConnection(ForwardingClientConnection):
         What is left unset, as an empty tuple, is taken from the connection's options.
 
         Raises:
-          ChannelOpenError: the server refused the channel, the terminal or the command
+          ChannelOpenError: the server refused the channel, the terminal, X11 or the command, or there is no display
           ValueError: an argument asks for what there is not
         """
-
-        for name, value in (
-            ('x11_forwarding', x11_forwarding),
-            ('x11_display', x11_display),
-            ('x11_auth_path', x11_auth_path),
-            ('x11_single_connection', x11_single_connection),
-        ):
-            if value:
-                raise ValueError(f'{name}: X11 forwarding is not supported by this version')
 
         options = self._options
         chan: SSHClientChannel[Any] = SSHClientChannel(
@@ -325,19 +321,41 @@ class SSHClientConnection(ForwardingClientConnection):
         given_command = _chosen(command, options.command if subsystem == () else None)
         given_subsystem = _chosen(subsystem, options.subsystem if given_command is None else None)
 
-        session = await chan.create(
-            session_factory,
-            given_command or None,
-            given_subsystem or None,
-            {**sent_env, **given_env},
-            _chosen(request_pty, options.request_pty),
-            _chosen(term_type, options.term_type),
-            _chosen(term_size, options.term_size),
-            _chosen(term_modes, options.term_modes),
-            self._forwards_agent(),
+        wish = X11Wish(
+            check_x11_forwarding('x11_forwarding', _chosen(x11_forwarding, options.x11_forwarding)),
+            _chosen(x11_display, options.x11_display),
+            _chosen(x11_auth_path, options.x11_auth_path),
+            _chosen(x11_single_connection, options.x11_single_connection),
         )
 
+        x11 = await self._require_x11().ask(wish)
+
+        try:
+            session = await chan.create(
+                session_factory,
+                given_command or None,
+                given_subsystem or None,
+                {**sent_env, **given_env},
+                _chosen(request_pty, options.request_pty),
+                _chosen(term_type, options.term_type),
+                _chosen(term_size, options.term_size),
+                _chosen(term_modes, options.term_modes),
+                self._forwards_agent(),
+                x11,
+            )
+        except BaseException:
+            if x11:
+                x11.ended()
+
+            raise
+
         return chan, session
+
+    def _require_x11(self) -> ClientX11:
+        self._require_mux()
+        assert self._x11 is not None
+
+        return self._x11
 
     def _forwards_agent(self) -> bool:
         """Tell whether the server may ask our agent from now on; there must be one."""
@@ -358,11 +376,14 @@ class SSHClientConnection(ForwardingClientConnection):
         return SSHAgentChannel(self._require_mux(), self._loop, window, max_pktsize, self._options.max_window)
 
     def channel_open_requested(self, channel_type: bytes, cursor: Cursor) -> Any:
-        """Let the server's programs ask our agent, if that is forwarded; refuse other channels.
+        """Let the server's programs reach our agent or display, if that is forwarded; refuse other channels.
 
         Raises:
           ChannelOpenError: it is not allowed
         """
+
+        if channel_type == X11_CHANNEL:
+            return self._require_x11().take(cursor)
 
         if channel_type != AGENT_CHANNEL:
             return super().channel_open_requested(channel_type, cursor)
@@ -508,6 +529,7 @@ class SSHClientConnection(ForwardingClientConnection):
             env=env,
             send_env=send_env,
             request_pty=False,
+            x11_forwarding=False,
             encoding=None,
             max_pktsize=max(self._options.max_pktsize, _SFTP_MAX_PACKET),
         )

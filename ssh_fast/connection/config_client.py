@@ -63,6 +63,8 @@ _KEYWORDS: dict[str, Parse] = {
     'dynamicforward': value.forward('dynamic'),
     'enablesshkeysign': value.flag,
     'forwardagent': value.single,
+    'forwardx11': value.flag,
+    'forwardx11trusted': value.flag,
     'globalknownhostsfile': value.words,
     'gssapiauthentication': value.flag,
     'gssapidelegatecredentials': value.flag,
@@ -109,7 +111,7 @@ _KEYWORDS: dict[str, Parse] = {
 _UNUSED = frozenset(re.findall(r'\w+', """
     addkeystoagent batchmode channeltimeout checkhostip clearallforwardings connectionattempts controlmaster
     controlpath controlpersist enableescapecommandline escapechar exitonforwardfailure fingerprinthash
-    forkafterauthentication forwardx11 forwardx11timeout forwardx11trusted gatewayports
+    forkafterauthentication forwardx11timeout gatewayports
     gssapiclientidentity gssapikexalgorithms gssapirenewalforcesrekey
     gssapiserveridentity gssapitrustdns hostbasedacceptedalgorithms hostbasedkeytypes ipqos kbdinteractivedevices
     knownhostscommand localcommand loglevel logverbose nohostauthenticationforlocalhost numberofpasswordprompts

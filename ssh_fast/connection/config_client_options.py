@@ -212,6 +212,18 @@ def _forward_agent(_: ClientConfig, value: str) -> dict[str, Any]:
     return {'agent_forwarding': path or False}
 
 
+def _forward_x11(config: ClientConfig, value: bool) -> dict[str, Any]:
+    if value and not config.values.get('forwardx11trusted'):
+        logger.info(
+            '%s: X11 is not forwarded without ForwardX11Trusted: there are no untrusted clients here',
+            config.lines['forwardx11'].place,
+        )
+
+        return {}
+
+    return {'x11_forwarding': 'ignore_failure' if value else False}
+
+
 def _proxy_command(config: ClientConfig, value: str) -> dict[str, Any]:
     if value.lower() == 'none':
         return {'proxy_command': None}
@@ -287,6 +299,8 @@ _OTHERS: dict[str, Callable[[ClientConfig, Any], dict[str, Any]]] = {
     'compression': lambda config, value: {'compression_algs': ['zlib@openssh.com', 'none'] if value else ['none']},
     'connecttimeout': lambda config, value: {'connect_timeout': value},
     'forwardagent': _forward_agent,
+    'forwardx11': _forward_x11,
+    'forwardx11trusted': lambda config, value: {},
     'globalknownhostsfile': _known_hosts,
     'gssapiauthentication': lambda config, value: gss_switch(
         'gss_auth', value, config.lines['gssapiauthentication']

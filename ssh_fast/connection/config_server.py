@@ -81,6 +81,7 @@ _KEYWORDS: dict[str, Parse] = {
     'tcpkeepalive': _FLAG,
     'trustedusercakeys': value.single,
     'usedns': _FLAG,
+    'x11forwarding': _FLAG,
 }
 
 _ALIASES = {
@@ -98,7 +99,7 @@ _IN_MATCH = frozenset(
         'casignaturealgorithms', 'disableforwarding', 'gatewayports', 'gssapiauthentication',
         'hostbasedauthentication',
         'kbdinteractiveauthentication', 'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty',
-        'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
+        'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys', 'x11forwarding',
     )
 )  # fmt: skip
 
@@ -119,7 +120,7 @@ _RESTRICTIONS: dict[str, Parse] = {
     'requiredrsasize': _least_rsa_size,
 }
 
-# Keywords of sshd that decide nothing here: its processes, its accounts, X11, tunnels of layer 2 and 3.
+# Keywords of sshd that decide nothing here: its processes, its accounts, tunnels of layer 2 and 3.
 _UNUSED = frozenset(re.findall(r'\w+', """
     acceptenv authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
@@ -131,7 +132,7 @@ _UNUSED = frozenset(re.findall(r'\w+', """
     persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd
     securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
     syslogfacility unusedconnectiontimeout usepam useprivilegeseparation versionaddendum x11displayoffset
-    x11forwarding x11uselocalhost xauthlocation
+    x11uselocalhost xauthlocation
 """))
 
 _ACCUMULATING = ('hostkey', 'hostcertificate', 'listenaddress', 'port')

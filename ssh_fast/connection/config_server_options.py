@@ -28,6 +28,7 @@ _SAME = {
     'pubkeyauthentication': 'public_key_auth',
     'tcpkeepalive': 'tcp_keepalive',
     'usedns': 'rdns_lookup',
+    'x11forwarding': 'x11_forwarding',
 }
 
 _ALGORITHMS = {
@@ -65,7 +66,7 @@ def server_options(config: ServerConfig) -> dict[str, Configured]:
     if config.values.get('disableforwarding'):
         # Whatever else is said of single kinds.
         line = config.lines['disableforwarding']
-        found['agent_forwarding'] = Configured(False, line)
+        found['agent_forwarding'] = found['x11_forwarding'] = Configured(False, line)
         found['tcp_forwarding'] = found['unix_forwarding'] = Configured('no', line)
 
     return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any, AnyStr
 
@@ -92,6 +92,17 @@ class Forwarding:
         """
 
         return self._keep(listen_path(path, self._acceptor(opener, None)))
+
+    def listen_sockets(
+        self, sockets: Sequence[socket.socket], opener: Opener, accept_handler: SSHAcceptHandler
+    ) -> SocketListener:
+        """Take sockets that are listened on, and open a channel for each connection that `accept_handler` lets in.
+
+        Raises:
+          ChannelOpenError: the connection is closed
+        """
+
+        return self._keep(SocketListener(sockets, self._acceptor(opener, accept_handler)))
 
     def _keep(self, listener: SocketListener) -> SocketListener:
         if self._closed:

@@ -94,6 +94,10 @@ class SSHClientConnectionOptions(SSHConnectionOptions):
     agent_path: str | None
     agent_identities: tuple[bytes, ...] | None
     agent_forwarding: bool | str
+    x11_forwarding: bool | str
+    x11_display: str | None
+    x11_auth_path: str | None
+    x11_single_connection: bool
     command: str | None
     subsystem: str | None
     env: Mapping[bytes, bytes]
@@ -308,6 +312,8 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     banner: str | None
     allow_pty: bool
     agent_forwarding: bool
+    x11_forwarding: bool
+    x11_auth_path: str | None
     tcp_forwarding: str
     unix_forwarding: str
     gateway_ports: str

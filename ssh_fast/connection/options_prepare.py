@@ -84,6 +84,18 @@ def agent_forwarding(name: str, value: object) -> bool | str:
     return text(name, value) if isinstance(value, str) and value else boolean(name, value or False)
 
 
+def x11_forwarding(name: str, value: object) -> bool | str:
+    """Take True, False, or 'ignore_failure'."""
+
+    if value == 'ignore_failure':
+        return 'ignore_failure'
+
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True, False or 'ignore_failure', got {value!r}")
+
+    return bool(value)
+
+
 def tunnel(name: str, value: object) -> object:
     """Take an open connection, or jump hosts as [user@]host[:port] between commas or in a list; None for none."""
 

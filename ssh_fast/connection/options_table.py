@@ -113,6 +113,10 @@ CLIENT: dict[str, Option] = {
     'term_type': Option(prepare.optional_text),
     'term_size': Option(prepare.term_size),
     'term_modes': Option(prepare.term_modes),
+    'x11_forwarding': Option(prepare.x11_forwarding, False),
+    'x11_display': Option(prepare.optional_text),
+    'x11_auth_path': Option(prepare.optional_text),
+    'x11_single_connection': Option(prepare.boolean, False),
 }
 
 SERVER: dict[str, Option] = {
@@ -137,6 +141,8 @@ SERVER: dict[str, Option] = {
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
     'agent_forwarding': Option(prepare.boolean, True),
+    'x11_forwarding': Option(prepare.boolean, False),
+    'x11_auth_path': Option(prepare.optional_text),
     'tcp_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
     'unix_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
     'gateway_ports': Option(prepare.choice('no', 'yes', 'clientspecified'), 'clientspecified'),
@@ -152,7 +158,6 @@ SERVER: dict[str, Option] = {
 }
 
 # Options of AsyncSSH that this version does not have, and the values that ask for nothing, as the empty tuple does.
-_OFF: tuple[object, ...] = (None, False)
 _NONE: tuple[object, ...] = (None,)
 
 UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
@@ -161,14 +166,10 @@ UNSUPPORTED_COMMON: dict[str, Sequence[object]] = {
     'reload': (False,),
     'canonical': (False,),
     'final': (False,),
-    'x11_forwarding': _OFF,
-    'x11_auth_path': _NONE,
 }
 
 UNSUPPORTED_CLIENT: dict[str, Sequence[object]] = {
     **UNSUPPORTED_COMMON,
-    'x11_display': _NONE,
-    'x11_single_connection': (False,),
 }
 
 UNSUPPORTED_SERVER: dict[str, Sequence[object]] = {

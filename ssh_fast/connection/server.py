@@ -34,6 +34,7 @@ from .options import SSHServerConnectionOptions
 from .server_forwarding import ForwardingServerConnection
 from .server_login import ServerLogin
 from .session_proxy import run_through
+from .x11_server import ServerX11
 
 _USERAUTH = b'ssh-userauth'
 
@@ -60,6 +61,7 @@ class SSHServerConnection(ForwardingServerConnection):
         self._login: ServerLogin | None = None
         self._permissions = Permissions()
         self._agent_listener: AgentListener | None = None
+        self._x11: ServerX11 | None = None
 
     @property
     def owner(self) -> SSHServer:
@@ -139,6 +141,16 @@ class SSHServerConnection(ForwardingServerConnection):
         mux = Mux(self._ssh, self._reader, self._writer, self, max_sessions=self._options.max_sessions)
         self._start_forwarding(mux, self._permissions)
         self._start_channels(mux)
+
+        if self._options.x11_forwarding and self._permissions.x11_forwarding:
+            self._x11 = ServerX11(
+                mux,
+                self._loop,
+                self._options.max_window,
+                self._require_forwarding(),
+                self._options.x11_auth_path,
+                self._logger,
+            )
 
         if self._options.send_server_host_keys:
             self.send_server_host_keys()
@@ -226,6 +238,9 @@ class SSHServerConnection(ForwardingServerConnection):
     def _owner_connection_lost(self, exc: Exception | None) -> None:
         if self._agent_listener:
             self._agent_listener.close()
+
+        if self._x11:
+            self._x11.close()
 
         self._stop_forwarding()
 
@@ -342,6 +357,7 @@ class SSHServerConnection(ForwardingServerConnection):
             forced_command=self._permissions.command,
             environment=self._permissions.environment,
             forward_agent=self._forward_agent if self._allows_agent() else None,
+            forward_x11=self._x11.forward if self._x11 else None,
         )
 
     # --- the client's agent

@@ -343,6 +343,26 @@ def test_host_keys_are_checked_whatever_a_file_says(config: Any, caplog: pytest.
     assert f'{path} line 1: host keys are checked all the same' in caplog.text
 
 
+@pytest.mark.parametrize(
+    ('text', 'expected', 'told'),
+    [
+        ('', False, False),
+        ('ForwardX11Trusted yes', False, False),
+        ('ForwardX11 yes', False, True),
+        ('ForwardX11 yes\nForwardX11Trusted no', False, True),
+        ('ForwardX11 yes\nForwardX11Trusted yes', 'ignore_failure', False),
+        ('ForwardX11 no\nForwardX11Trusted yes', False, False),
+    ],
+)
+def test_x11_forwarding(
+    config: Any, text: str, expected: object, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config(f'{text}\n')
+    with caplog.at_level(logging.INFO, 'ssh_fast'):
+        assert client().x11_forwarding == expected
+    assert ('not forwarded without ForwardX11Trusted' in caplog.text) == told
+
+
 def test_agent_forwarding(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('AGENT', '/run/agent')
     path = os.path.expanduser('~/agent')
@@ -794,6 +814,19 @@ def test_disabled_forwarding_is_that_of_agents_too(sshd: Any, text: str, forward
     if 'Match' in text:
         config = text
     assert SSHServerConnectionOptions(config=sshd(config)).agent_forwarding is forwards
+
+
+@pytest.mark.parametrize(
+    ('text', 'forwards'),
+    [
+        ('', False),
+        ('X11Forwarding yes', True),
+        ('X11Forwarding yes\nDisableForwarding yes', False),
+        ('Match all\n DisableForwarding yes\n X11Forwarding yes', False),
+    ],
+)
+def test_x11_forwarding_of_servers(sshd: Any, text: str, forwards: bool) -> None:
+    assert SSHServerConnectionOptions(config=sshd(text)).x11_forwarding is forwards
 
 
 @pytest.mark.parametrize(

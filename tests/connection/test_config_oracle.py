@@ -556,6 +556,8 @@ StrictHostKeyChecking maybe
 =====
 EnableSSHKeysign yes
 ForwardAgent yes
+ForwardX11 yes
+ForwardX11Trusted no
 PKCS11Provider /x.so
 =====
 IgnoreUnknown nonsense,other*

@@ -142,6 +142,7 @@ ClientAliveInterval none
 TCPKeepAlive no
 UseDNS yes
 AllowAgentForwarding no
+X11Forwarding yes
 =====
 Compression delayed
 =====
@@ -173,6 +174,7 @@ Match Host !a.example.com,*
 =====
 Match LocalPort 2200 LocalAddress 127.0.0.1
  AllowAgentForwarding no
+ X11Forwarding yes
 =====
 Match Address 192.0.2.0/24,10.1.2.3
  AllowAgentForwarding no
@@ -242,7 +244,7 @@ ADDRESSES = st.sampled_from(['10.0.0.0/8', '10.1.2.3', '192.0.2.*', '!10.0.0.0/8
 LINES = st.one_of(
     st.tuples(st.sampled_from(['MaxAuthTries', 'MaxSessions']), st.integers(0, 9).map(str)).map(' '.join),
     st.tuples(
-        st.sampled_from(['PermitTTY', 'PasswordAuthentication', 'PubkeyAuthentication', 'AllowAgentForwarding']),
+        st.sampled_from(['PermitTTY', 'PasswordAuthentication', 'X11Forwarding', 'AllowAgentForwarding']),
         st.sampled_from(['yes', 'no']),
     ).map(' '.join),
     st.lists(CRITERIA | ADDRESSES, min_size=1, max_size=3).map(lambda items: 'Match ' + ' '.join(items)),

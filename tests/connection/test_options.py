@@ -105,9 +105,7 @@ def test_unknown_names_are_refused(cls):
 UNSUPPORTED = {
     'tunnel': 'jump', 'proxy_command': 'nc %h %p', 'canonicalize_hostname': True,
     'canonical_domains': ['x'], 'canonicalize_fallback_local': False, 'canonicalize_max_dots': 2,
-    'canonicalize_permitted_cnames': [('a', 'b')],
-    'x11_forwarding': 'ignore-failure', 'x11_display': ':0',
-    'x11_auth_path': '/x', 'x11_single_connection': True, 'loop': object(), 'last_config': object(),
+    'canonicalize_permitted_cnames': [('a', 'b')], 'loop': object(), 'last_config': object(),
     'reload': True, 'canonical': True, 'final': True, 'allow_scp': True, 'username': 'u', 'client_host': 'h',
     'client_addr': '::1', 'accept_addr': '::', 'accept_port': 22,
 }  # fmt: skip
@@ -135,8 +133,8 @@ def test_supported_and_unsupported_names_together_are_all_names():
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
-        ('x11_auth_path', None),
-        ('x11_forwarding', False),
+        ('loop', None),
+        ('last_config', None),
         ('reload', False),
     ],
 )  # fmt: skip

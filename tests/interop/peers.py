@@ -51,6 +51,9 @@ PACKAGES = {
     'ssh-keygen': 'openssh-client',
     'ssh-keysign': 'openssh-client',
     'sshd': 'openssh-server',
+    'xauth': 'xauth',
+    'xdpyinfo': 'x11-utils',
+    'Xvfb': 'xvfb',
 }
 FOLDERS = (
     '/usr/sbin',
