@@ -32,9 +32,11 @@ from ..wire import Cursor, encode_string, encode_uint32, encode_uint64
 UINT32_MAX = 0xffffffff
 UINT64_MAX = 0xffffffffffffffff
 
-# What nearly every server sends, decoded at once: size, uid, gid, permissions, atime, mtime.
+# What nearly every server sends, coded at once: size, uid, gid, permissions, atime, mtime.
 _USUAL = FILEXFER_ATTR_SIZE | FILEXFER_ATTR_UIDGID | FILEXFER_ATTR_PERMISSIONS | FILEXFER_ATTR_ACMODTIME
 _USUAL_FIELDS = struct.Struct('>QIIIII')
+_USUAL_ATTRS = struct.Struct('>IQIIIII')
+_LENGTH = struct.Struct('>I')
 
 _FILE_TYPES = {
     stat.S_IFREG: FILEXFER_TYPE_REGULAR,
@@ -115,6 +117,18 @@ class SFTPAttrs:
     def encode(self) -> bytes:
         """Encode what version 3 can carry; ValueError if half of a pair is missing or a value does not fit."""
 
+        if not self.extended and self.size is not None and self.mtime is not None and self.atime is not None:
+            try:
+                return _USUAL_ATTRS.pack(
+                    _USUAL, self.size, self.uid, self.gid, self.permissions, int(self.atime), int(self.mtime)
+                )
+            except struct.error:
+                # Something is missing, or does not fit: what it is, is seen one by one.
+                pass
+
+        return self._encode_one_by_one()
+
+    def _encode_one_by_one(self) -> bytes:
         flags = 0
         parts = []
 
@@ -194,18 +208,25 @@ class SFTPAttrs:
     def from_local(cls, result: os.stat_result) -> Self:
         """Take the attributes from the result of `os.stat`."""
 
+        mode = result.st_mode
+
         return cls(
-            type=file_type(result.st_mode),
-            size=result.st_size,
-            uid=result.st_uid,
-            gid=result.st_gid,
-            permissions=result.st_mode,
-            atime=result.st_atime,
-            atime_ns=result.st_atime_ns,
-            mtime=result.st_mtime,
-            mtime_ns=result.st_mtime_ns,
-            ctime=result.st_ctime,
-            ctime_ns=result.st_ctime_ns,
+            file_type(mode),
+            result.st_size,
+            None,
+            result.st_uid,
+            result.st_gid,
+            None,
+            None,
+            mode,
+            result.st_atime,
+            result.st_atime_ns,
+            None,
+            None,
+            result.st_mtime,
+            result.st_mtime_ns,
+            result.st_ctime,
+            result.st_ctime_ns,
             nlink=result.st_nlink,
         )
 
@@ -224,7 +245,17 @@ class SFTPName:
     def encode(self) -> bytes:
         """Encode as one entry of a NAME reply."""
 
-        return encode_string(self.filename) + encode_string(self.longname) + self.attrs.encode()
+        filename, longname = self.filename, self.longname
+
+        if isinstance(filename, str):
+            filename = filename.encode()
+
+        if isinstance(longname, str):
+            longname = longname.encode()
+
+        return b''.join(
+            (_LENGTH.pack(len(filename)), filename, _LENGTH.pack(len(longname)), longname, self.attrs.encode())
+        )
 
 
 def decode_names(cursor: Cursor) -> list[SFTPName]:

@@ -7,8 +7,8 @@ import asyncio
 import io
 import os
 import stat
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, cast
 
 from .. import constants as c
 from .._sftp_codec import MAX_MESSAGE, RequestAssembler
@@ -84,18 +84,9 @@ def _overridden(server: SFTPServer, method: str) -> bool:
     return getattr(getattr(server, method), '__func__', None) is not getattr(SFTPServer, method)
 
 
-async def _next_name(opened: Handle) -> SFTPName | None:
-    names: Any = opened.names
-
-    if not hasattr(names, '__anext__'):
-        return next(names, None)
-
-    try:
-        name: SFTPName = await anext(names)
-    except StopAsyncIteration:
-        return None
-
-    return name
+async def _one_by_one(names: Iterable[SFTPName]) -> AsyncIterator[SFTPName]:
+    for name in names:
+        yield name
 
 
 class Dispatcher:
@@ -284,8 +275,9 @@ class Dispatcher:
             if hasattr(result, '__await__'):
                 result = await result
 
-            opened = Handle(names=result if hasattr(result, '__anext__') else iter(result))
-            opened.held_back = await _next_name(opened)
+            names: AsyncIterator[SFTPName] = aiter(result) if hasattr(result, '__aiter__') else _one_by_one(result)
+            opened = Handle(names=names)
+            opened.held_back = await anext(names, None)
         finally:
             self._handles.unreserve()
 
@@ -300,24 +292,29 @@ class Dispatcher:
         return Request(opened.lane, True, lambda: self._read_names(opened), lambda answer: answer)
 
     async def _read_names(self, opened: Handle) -> Reply:
-        entries: list[bytes] = []
-        size = 0
+        if opened.held_back is None:
+            return _EOF
 
-        while opened.held_back is not None and len(entries) < _NAMES_PER_REPLY and size < _NAMES_SIZE:
-            name = opened.held_back
+        first, opened.held_back = opened.held_back, None
+        entries = [await self._encoded(first)]
+        size = len(entries[0])
 
-            if not name.longname:
-                formatted = self._server.format_longname(name)
+        async for name in cast(AsyncIterator[SFTPName], opened.names):
+            if len(entries) == _NAMES_PER_REPLY or size >= _NAMES_SIZE:
+                opened.held_back = name
+                break
 
-                if formatted is not None:
-                    await formatted
-
-            entry = name.encode()
+            entry = await self._encoded(name)
             size += len(entry)
             entries.append(entry)
-            opened.held_back = await _next_name(opened)
 
-        return (c.FXP_NAME, encode_uint32(len(entries)) + b''.join(entries)) if entries else _EOF
+        return c.FXP_NAME, encode_uint32(len(entries)) + b''.join(entries)
+
+    async def _encoded(self, name: SFTPName) -> bytes:
+        if not name.longname and (formatted := self._server.format_longname(name)) is not None:
+            await formatted
+
+        return name.encode()
 
     # --- paths
 

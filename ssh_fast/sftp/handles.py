@@ -20,7 +20,7 @@ class Handle:
     """An open file, or a directory being listed."""
 
     file_obj: object = None
-    names: AsyncIterator[SFTPName] | Iterator[SFTPName] | None = None
+    names: AsyncIterator[SFTPName] | None = None
     held_back: SFTPName | None = None
     direct: bool = False
     lane: Lane = field(default_factory=Lane)

@@ -54,6 +54,13 @@ def _group_name(gid: int) -> str:
         return str(gid)
 
 
+@lru_cache(maxsize=1024)
+def _time_text(minute: int, recent: bool) -> str:
+    """Return the time that ls shows, which has no seconds; `minute` counts from 1970."""
+
+    return time.strftime('%b %e %H:%M' if recent else '%b %e  %Y', time.localtime(minute * 60))
+
+
 def _open_flags(pflags: int) -> int:
     """Turn the flags of an OPEN request into those of open(2)."""
 
@@ -218,9 +225,7 @@ class SFTPServer:
         mtime = ''
 
         if attrs.mtime is not None:
-            when = time.localtime(attrs.mtime)
-            recent = 0 <= time.time() - attrs.mtime < _RECENT
-            mtime = time.strftime('%b %e %H:%M' if recent else '%b %e  %Y', when)
+            mtime = _time_text(int(attrs.mtime // 60), 0 <= time.time() - attrs.mtime < _RECENT)
 
         user, group = self.format_user(attrs.uid), self.format_group(attrs.gid)
         size = '' if attrs.size is None else str(attrs.size)
