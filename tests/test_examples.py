@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import http.server
 import os
+import random
 import re
 import select
 import shutil
@@ -691,31 +692,112 @@ def test_forwarding_clients(sshd: Target, name: str) -> None:
         assert 'SimpleHTTP' in head(listening)
 
 
-def test_stream_direct_client(sshd: Target) -> None:
+@pytest.mark.parametrize('name', ['direct_client', 'stream_direct_client'])
+def test_direct_clients(sshd: Target, name: str) -> None:
     with web() as port:
-        result = run_client('stream_direct_client', sshd, '127.0.0.1', port)
+        result = run_client(name, sshd, '127.0.0.1', port)
         assert 'SimpleHTTP' in result.stdout and (result.returncode, result.stderr) == (0, '')
-    result = run_client('stream_direct_client', sshd, '127.0.0.1', peers.free_port())
+    result = run_client(name, sshd, '127.0.0.1', peers.free_port())
     assert result.returncode == 1 and 'Failed: ' in result.stderr
 
 
-def test_forwarding_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
-    listen = peers.free_port()
-    with web() as port, running('forwarding_server', *keys, '--open', port, '--listen', listen) as number:
+@pytest.mark.parametrize(('origin', 'taken'), [('127.0.0.1', True), ('127.0.0.2', False)])
+def test_choosing_forwarding_client(sshd: Target, origin: str, taken: bool) -> None:
+    with web() as port:
+        away = (sshd.host, '127.0.0.1', port, '--from', origin, *where(sshd))
+        with running('choosing_forwarding_client', *away) as listening:
+            try:
+                got = head(listening)
+            except ConnectionResetError:
+                got = ''
+            assert ('SimpleHTTP' in got) is taken
+
+
+def echoed(port: int, data: bytes) -> bytes:
+    """Return what comes back from a port; sent and read at once, as nobody holds it all."""
+    with socket.create_connection(('127.0.0.1', port), SECONDS) as sock:
+
+        def send() -> None:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        got = sock.makefile('rb').read()
+        sending.join()
+        return got
+
+
+@pytest.mark.parametrize('name', ['listening_client', 'stream_listening_client'])
+def test_listening_clients(sshd: Target, name: str) -> None:
+    data = random.Random(0).randbytes(8 << 20)
+    with running(name, sshd.host, *where(sshd)) as listening:
+        for sent in (b'', b'hello', data):
+            assert echoed(listening, sent) == sent
+
+
+def openssh_to(target: Target, place: str, stdin: bytes) -> peers.Result:
+    """Connect to a place through a server by `ssh -W`."""
+    command = peers.ssh(target, stdin=stdin)
+    return Command([*command.argv[:-1], '-W', place, command.argv[-1]], stdin).run(check=False)
+
+
+def test_local_forwarding_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    with web() as port, running('local_forwarding_server', *keys, '--open', port) as number:
         target = target_of(number)
-        for argv, stdin, expected in (
-            (['-W', f'127.0.0.1:{port}'], b'HEAD / HTTP/1.0\r\n\r\n', 'SimpleHTTP'),
-            (['-W', 'anywhere:7'], b'hello', 'hello'),
-        ):
-            command = peers.ssh(target, stdin=stdin)
-            result = Command([*command.argv[:-1], *argv, command.argv[-1]], stdin).run()
-            assert expected in result.stdout.decode()
-        command = peers.ssh(target)
-        refused = Command([*command.argv[:-1], '-W', '127.0.0.1:1', command.argv[-1]]).run(check=False)
+        assert b'SimpleHTTP' in openssh_to(target, f'127.0.0.1:{port}', b'HEAD / HTTP/1.0\r\n\r\n').stdout
+        refused = openssh_to(target, '127.0.0.1:1', b'')
         assert refused.status != 0 and 'administratively prohibited' in refused.stderr
+        away = (target.host, '127.0.0.1', port, *where(target))
+        assert run(example('remote_forwarding_client', *away)).returncode == 1
+
+
+def test_remote_forwarding_server(keys: list[object], target_of: Callable[[int], Target]) -> None:
+    listen = peers.free_port()
+    with web() as port, running('remote_forwarding_server', *keys, '--listen', listen) as number:
+        target = target_of(number)
         away = (target.host, '127.0.0.1', port, *where(target))
         with running('remote_forwarding_client', '--listen', listen, *away) as listening:
             assert listening == listen and 'SimpleHTTP' in head(listening)
+        refused = run(example('remote_forwarding_client', *away))
+        assert refused.returncode == 1 and 'does not listen' in refused.stderr
+        assert openssh_to(target, f'127.0.0.1:{port}', b'').status != 0
+
+
+@pytest.mark.parametrize('name', ['direct_server', 'stream_direct_server'])
+def test_direct_servers(keys: list[object], target_of: Callable[[int], Target], name: str) -> None:
+    data = random.Random(0).randbytes(8 << 20)
+    with running(name, *keys) as number:
+        target = target_of(number)
+        for sent in (b'', b'hello', data):
+            assert openssh_to(target, 'anywhere:7', sent).stdout == sent
+        refused = openssh_to(target, 'anywhere:8', b'')
+        assert refused.status != 0 and 'Only port 7 is served' in refused.stderr
+
+
+def test_reverse_client_and_server(ring: KeyRing, keys: list[object], tmp_path: Path) -> None:
+    known = tmp_path / 'known_hosts'
+    known.write_text(f'127.0.0.1 {ring.public("host-ed25519", "ed25519").read_text()}')
+    login = ('--user', 'somebody', '--key', ring.private('user', 'ed25519'), '--known-hosts', known)
+    client = subprocess.Popen(
+        example('reverse_client', 'echo hello; exit 3', '--port', 0, *login),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert client.stdout
+    try:
+        port = client.stdout.readline().split()[-1]
+        for _ in range(2):
+            result = run(example('reverse_server', '127.0.0.1', '--port', port, *keys))
+            assert (result.returncode, result.stdout, result.stderr) == (0, 'somebody is logged in\n', '')
+            assert [client.stdout.readline() for _ in range(2)] == ['hello\n', 'Exit status 3\n']
+        stranger = ('--host-key', ring.private('stranger', 'ed25519'), *keys[2:])
+        result = run(example('reverse_server', '127.0.0.1', '--port', port, *stranger))
+        assert result.returncode == 1 and 'Failed: ' in result.stderr
+    finally:
+        client.send_signal(signal.SIGINT)
+        assert client.wait(SECONDS) == 0
 
 
 def test_all_examples_are_run_and_listed() -> None:
