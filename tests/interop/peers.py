@@ -33,6 +33,7 @@ KEY_TYPES: Mapping[str, Sequence[str]] = {
 }
 PACKAGES = {
     'dbclient': 'dropbear-bin',
+    'dropbear': 'dropbear-bin',
     'dropbearconvert': 'dropbear-bin',
     'kadmin.local': 'krb5-admin-server',
     'kdb5_util': 'krb5-kdc',
@@ -43,6 +44,9 @@ PACKAGES = {
     'psftp': 'putty-tools',
     'puttygen': 'putty-tools',
     'rclone': 'rclone',
+    'redis-benchmark': 'redis-tools',
+    'redis-cli': 'redis-tools',
+    'redis-server': 'redis-server',
     'scp': 'openssh-client',
     'sftp': 'openssh-client',
     'sftp-server': 'openssh-sftp-server',
