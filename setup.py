@@ -17,8 +17,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 MODULES = [
-    '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_file_lanes', '_sftp_messages',
-    '_sftp_pipeline', '_sftp_codec', '_power',
+    '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_datagrams', '_file_lanes',
+    '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power',
 ]  # fmt: skip
 WERROR, CI, SANITIZE, TRACE = (
     os.environ.get(name, '').lower() not in ('', '0', 'false')

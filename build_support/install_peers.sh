@@ -3,7 +3,7 @@
 # what the gssapi package is built with. Needs root.
 set -eu
 
-packages='curl redis-server redis-tools openssh-client openssh-server dropbear-bin libnss-wrapper rclone lftp putty-tools bc krb5-kdc krb5-admin-server krb5-user libkrb5-dev xvfb xauth x11-utils'
+packages='curl redis-server redis-tools openssh-client openssh-server dropbear-bin libnss-wrapper rclone lftp putty-tools bc krb5-kdc krb5-admin-server krb5-user libkrb5-dev xvfb xauth x11-utils iproute2'
 missing=
 for package in $packages; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

@@ -30,6 +30,7 @@ from .channel.session import (
     SSHTunTapSession,
     SSHUNIXSession,
 )
+from .channel.tuntap_channel import SSHTunTapChannel
 from .connection.acceptor import SSHAcceptor
 from .connection.callbacks import (
     SSHClient,
@@ -308,6 +309,7 @@ __all__ = [
     'SSHSubprocessWritePipe',
     'SSHTCPChannel',
     'SSHTCPSession',
+    'SSHTunTapChannel',
     'SSHTunTapSession',
     'SSHUNIXChannel',
     'SSHUNIXSession',

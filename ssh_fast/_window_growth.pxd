@@ -19,7 +19,7 @@ cdef struct WindowGrowth:
 
 
 cdef inline bint is_credit_due(uint64_t consumed, uint32_t window) noexcept nogil:
-    return consumed >= min(window // 2, <uint32_t>MAX_UNCREDITED)
+    return consumed >= <uint64_t>min(window // 2, <uint32_t>MAX_UNCREDITED)
 
 
 cdef inline void adjust_sent(WindowGrowth *growth, uint32_t left, bint all_taken, double now) noexcept nogil:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'ssh_fast'
 FLOORS = {
     0: ('logging', 'constants', 'errors', 'wire', 'gss_context', 'opening', '_openssl', '_wire', '_window_growth'),
     1: (
-        '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_file_lanes',
+        '_cipher_modes', '_cipher_registered', '_cipher', '_packet', '_queue', '_flow', '_datagrams', '_file_lanes',
         '_sftp_messages', '_sftp_pipeline', '_sftp_codec', '_power',
     ),
     2: ('keys',),

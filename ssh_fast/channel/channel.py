@@ -36,6 +36,7 @@ class SSHChannel(Generic[AnyStr]):
     The window grows by itself, up to `max_window` bytes, if the peer's round trip asks for it.
     """
 
+    flow_class: type[ChannelFlow] = ChannelFlow
     _read_datatypes: ClassVar[frozenset[int]] = frozenset()
     _write_datatypes: ClassVar[frozenset[int]] = frozenset()
 

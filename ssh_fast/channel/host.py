@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol
 
+from .._flow import ChannelFlow
 from ..errors import DisconnectError
 from ..logging import ContextLogger
 from ..wire import Cursor
@@ -21,6 +22,7 @@ class ChannelHandler(Protocol):
     window: int          # bytes offered to the peer at first
     max_window: int      # bytes up to which the offer may grow
     max_packet: int      # the largest data that the peer may put into one packet
+    flow_class: type[ChannelFlow]
 
     def channel_opened(self, link: Any, cursor: Cursor) -> None:
         """The channel is open on both sides; the cursor holds what its type adds to the confirmation."""

@@ -13,7 +13,6 @@ from inspect import isawaitable
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
-from .._flow import ChannelFlow
 from .._packet import PacketReader, PacketWriter
 from ..constants import (
     DEFAULT_LANG,
@@ -269,7 +268,7 @@ class Mux:
             local_id = self._next_id
             self._next_id += 1
 
-        flow = ChannelFlow(
+        flow = channel.flow_class(
             self._reader, self._writer, local_id, channel, channel.window, channel.max_window, channel.max_packet
         )
         link = ChannelLink(

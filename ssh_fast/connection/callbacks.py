@@ -300,11 +300,18 @@ class SSHServer:
         return False
 
     def tun_requested(self, unit: int | None) -> Any:
-        """Return what takes the packets of a layer 3 tunnel, or False to refuse."""
+        """Return what takes the packets of a layer 3 tunnel, or False to refuse.
+
+        It is True for the TUN device of that unit, None for a free one; a session, a handler of streams, or a client's
+        connection to another server.
+        """
 
         return False
 
     def tap_requested(self, unit: int | None) -> Any:
-        """Return what takes the frames of a layer 2 tunnel, or False to refuse."""
+        """Return what takes the frames of a layer 2 tunnel, or False to refuse.
+
+        It is True for the TAP device of that unit, None for a free one; else as for `tun_requested`.
+        """
 
         return False

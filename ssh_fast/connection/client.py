@@ -29,8 +29,8 @@ from ..wire import Cursor
 from .acceptor import Acceptor, ErrorHandler, tell_acceptor
 from .agent_forwarding import AgentSource
 from .callbacks import SSHClient
-from .client_forwarding import ForwardingClientConnection
 from .client_login import ClientLogin, needs_no_answers
+from .client_tunnels import TunnelingClientConnection
 from .gss_kex import NewContext, with_gss
 from .host_key_update import HOST_KEYS, HostKeyChange, HostKeyUpdate, update_file
 from .host_keys import HostKeyPolicy
@@ -49,7 +49,7 @@ T = TypeVar('T')
 P = TypeVar('P', bound=SSHClientProcess[Any])
 
 
-class SSHClientConnection(ForwardingClientConnection):
+class SSHClientConnection(TunnelingClientConnection):
     """A connection to a server, as `connect` gives it."""
 
     def __init__(

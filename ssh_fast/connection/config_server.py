@@ -73,6 +73,7 @@ _KEYWORDS: dict[str, Parse] = {
     'maxsessions': value.integer(0),
     'passwordauthentication': _FLAG,
     'permittty': _FLAG,
+    'permittunnel': value.choice({name: name for name in ('no', 'yes', 'point-to-point', 'ethernet')}),
     'port': value.port,
     'pubkeyacceptedalgorithms': value.algorithms,
     'pubkeyauthentication': _FLAG,
@@ -99,7 +100,8 @@ _IN_MATCH = frozenset(
         'casignaturealgorithms', 'disableforwarding', 'gatewayports', 'gssapiauthentication',
         'hostbasedauthentication',
         'kbdinteractiveauthentication', 'maxauthtries', 'maxsessions', 'passwordauthentication', 'permittty',
-        'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys', 'x11forwarding',
+        'permittunnel', 'pubkeyacceptedalgorithms', 'pubkeyauthentication', 'revokedkeys', 'trustedusercakeys',
+        'x11forwarding',
     )
 )  # fmt: skip
 
@@ -120,7 +122,7 @@ _RESTRICTIONS: dict[str, Parse] = {
     'requiredrsasize': _least_rsa_size,
 }
 
-# Keywords of sshd that decide nothing here: its processes, its accounts, tunnels of layer 2 and 3.
+# Keywords of sshd that decide nothing here: its processes, its accounts.
 _UNUSED = frozenset(re.findall(r'\w+', """
     acceptenv authorizedkeyscommanduser
     authorizedprincipalscommanduser channeltimeout debianbanner exposeauthinfo fingerprinthash
@@ -128,7 +130,7 @@ _UNUSED = frozenset(re.findall(r'\w+', """
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose
-    maxstartups modulifile permitemptypasswords permittunnel permituserenvironment permituserrc
+    maxstartups modulifile permitemptypasswords permituserenvironment permituserrc
     persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd
     securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
     syslogfacility unusedconnectiontimeout usepam useprivilegeseparation versionaddendum x11displayoffset

@@ -25,6 +25,7 @@ _SAME = {
     'maxsessions': 'max_sessions',
     'passwordauthentication': 'password_auth',
     'permittty': 'allow_pty',
+    'permittunnel': 'tunnel_forwarding',
     'pubkeyauthentication': 'public_key_auth',
     'tcpkeepalive': 'tcp_keepalive',
     'usedns': 'rdns_lookup',
@@ -67,7 +68,7 @@ def server_options(config: ServerConfig) -> dict[str, Configured]:
         # Whatever else is said of single kinds.
         line = config.lines['disableforwarding']
         found['agent_forwarding'] = found['x11_forwarding'] = Configured(False, line)
-        found['tcp_forwarding'] = found['unix_forwarding'] = Configured('no', line)
+        found['tcp_forwarding'] = found['unix_forwarding'] = found['tunnel_forwarding'] = Configured('no', line)
 
     return found
 

@@ -15,6 +15,7 @@ from ..errors import ChannelListenError, ChannelOpenError, PacketDecodeError
 from ..forwarding.forwarder import SSHForwarder
 from ..forwarding.listeners import PeerListener, SocketListener, listen_tcp
 from ..forwarding.socks import SocksError, SocksRequest
+from ..forwarding.tuntap import TunTapForwarder, open_device
 from ..logging import printable
 from ..wire import Cursor, encode_string, encode_uint32
 from .forwarding import Forwarding
@@ -35,6 +36,8 @@ Taker = Callable[[str, int], Awaitable[SSHForwardChannel[Any]]]
 
 class ClientForwarding(Forwarding):
     """What a client forwards."""
+
+    peer_version = 'server_version'
 
     def __init__(self, mux: Mux, loop: asyncio.AbstractEventLoop, max_window: int) -> None:
         super().__init__(mux, loop, max_window)
@@ -106,6 +109,24 @@ class ClientForwarding(Forwarding):
         except BaseException:
             forwarder.close()
             raise
+
+    async def forward_tuntap(self, mode: int, local_unit: int | None, remote_unit: int | None) -> TunTapForwarder:
+        """Join a tunnel device of ours with one of the server.
+
+        Raises:
+          OSError: the device here cannot be opened
+          ChannelOpenError: the server refused
+        """
+
+        forwarder = TunTapForwarder(self._loop, *open_device(mode, local_unit))
+
+        try:
+            await self.tuntap_channel(self.window, self.max_pktsize).connect(lambda: forwarder, mode, remote_unit)
+        except BaseException:
+            forwarder.close()
+            raise
+
+        return forwarder
 
     # --- ports and paths of the server
 

@@ -11,13 +11,16 @@ from typing import Any
 from ..channel.forward_channel import SSHForwardChannel, decode_path, decode_tcp
 from ..channel.mux import Mux
 from ..channel.session import SSHSession
+from ..channel.tuntap_channel import ETHERNET, POINT_TO_POINT, decode_tun
 from ..constants import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED
 from ..errors import ChannelListenError, ChannelOpenError, DisconnectError
 from ..forwarding.bridge import make_bridge
 from ..forwarding.forwarder import SSHForwarder
 from ..forwarding.listeners import SSHListener
+from ..forwarding.tuntap import TunTapForwarder, open_device
 from ..keys.permissions import Permissions
 from ..logging import ContextLogger
+from ..process.packet_session import PacketStreamSession
 from ..process.streams import SSHReader, SSHWriter
 from ..wire import Cursor, encode_uint32
 from .callbacks import SSHServer
@@ -28,11 +31,16 @@ from .forwarding import Forwarding, TCPStreamSession, UNIXStreamSession
 # Ports and paths that one client may have us listen on at a time.
 MAX_LISTENERS = 256
 
+# What the option calls the tunnels of a mode
+_TUNNELS = {POINT_TO_POINT: 'point-to-point', ETHERNET: 'ethernet'}
+
 REQUESTS = frozenset({TCPIP_FORWARD, CANCEL_TCPIP_FORWARD, STREAMLOCAL_FORWARD, CANCEL_STREAMLOCAL_FORWARD})
 
 
 class ServerForwarding(Forwarding):
     """What a server forwards for its client."""
+
+    peer_version = 'client_version'
 
     def __init__(
         self,
@@ -41,7 +49,7 @@ class ServerForwarding(Forwarding):
         max_window: int,
         owner: SSHServer,
         permissions: Permissions,
-        directions: tuple[str, str],
+        directions: tuple[str, str, str],
         gateway_ports: str,
         create_task: Callable[[Any], object],
         logger: ContextLogger,
@@ -50,7 +58,7 @@ class ServerForwarding(Forwarding):
 
         self._owner = owner
         self._permissions = permissions
-        self._tcp, self._unix = directions
+        self._tcp, self._unix, self._tunnel = directions
         self._gateway_ports = gateway_ports
         self._create_task = create_task
         self._logger = logger
@@ -143,6 +151,43 @@ class ServerForwarding(Forwarding):
             raise TypeError(f'Expected True, a session, a handler or False, got {type(answer).__name__}')
 
         return chan
+
+    # --- tunnels of layer 2 and 3
+
+    async def open_tuntap(self, cursor: Cursor) -> SSHForwardChannel[Any]:
+        """Answer a client that wants a tunnel.
+
+        Raises:
+          ChannelOpenError: it must not have one, or the device cannot be opened
+        """
+
+        mode, unit = decode_tun(cursor)
+
+        if self._tunnel not in ('yes', _TUNNELS[mode]) or not self._permissions.may_tunnel(unit):
+            raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, 'This tunnel is not permitted')
+
+        if unit is None and isinstance(self._permissions.tunnel, int):
+            unit = self._permissions.tunnel
+
+        asked = self._owner.tap_requested if mode == ETHERNET else self._owner.tun_requested
+        answer = await _value(asked(unit))
+        chan, answer = answer if isinstance(answer, tuple) else (None, answer)
+        chan = chan or self.tuntap_channel(self.window, self.max_pktsize)
+        chan.set_mode(mode)
+
+        if answer is True:
+            answer = self._open_device(mode, unit)
+        elif isinstance(answer, SSHConnection):
+            answer = await _join('create_tap' if mode == ETHERNET else 'create_tun', answer, unit)
+
+        return self._serve(chan, answer, PacketStreamSession)
+
+    def _open_device(self, mode: int, unit: int | None) -> TunTapForwarder:
+        try:
+            return TunTapForwarder(self._loop, *open_device(mode, unit))
+        except OSError as exc:
+            self._logger.info('A tunnel device cannot be opened: %s', exc)
+            raise ChannelOpenError(OPEN_CONNECT_FAILED, 'The tunnel device cannot be opened') from exc
 
     # --- ports and paths that the client has us listen on
 

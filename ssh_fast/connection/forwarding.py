@@ -10,6 +10,7 @@ from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.forward_channel import SSHTCPChannel, SSHUNIXChannel
 from ..channel.mux import Mux
 from ..channel.session import SSHTCPSession, SSHUNIXSession
+from ..channel.tuntap_channel import SSHTunTapChannel
 from ..constants import OPEN_CONNECT_FAILED
 from ..errors import ChannelOpenError
 from ..forwarding.forwarder import SSHForwarder
@@ -39,6 +40,7 @@ class Forwarding:
 
     window = DEFAULT_WINDOW
     max_pktsize = DEFAULT_MAX_PACKET
+    peer_version = ''     # what the peer's version is called in the connection's extra info
 
     def __init__(self, mux: Mux, loop: asyncio.AbstractEventLoop, max_window: int) -> None:
         self._mux = mux
@@ -60,6 +62,13 @@ class Forwarding:
         """Make a channel for a UNIX domain connection."""
 
         return SSHUNIXChannel(self._mux, self._loop, encoding, errors, window, max_pktsize, self._max_window)
+
+    def tuntap_channel(self, window: int, max_pktsize: int) -> SSHTunTapChannel:
+        """Make a channel for a tunnel of layer 2 or 3."""
+
+        version: str = self._mux.host.get_extra_info(self.peer_version, '')
+
+        return SSHTunTapChannel(self._mux, self._loop, window, max_pktsize, self._max_window, version)
 
     def close(self) -> None:
         """Listen on nothing any more: the connection has ended."""

@@ -316,6 +316,7 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     x11_auth_path: str | None
     tcp_forwarding: str
     unix_forwarding: str
+    tunnel_forwarding: str
     gateway_ports: str
     line_editor: bool
     line_echo: bool

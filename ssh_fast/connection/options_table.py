@@ -28,6 +28,7 @@ class Option(NamedTuple):
 
 # The directions in which clients may forward: opening connections (local), listening (remote), or both.
 DIRECTIONS = ('yes', 'no', 'local', 'remote')
+TUNNELS = ('yes', 'no', 'point-to-point', 'ethernet')
 
 COMMON: dict[str, Option] = {
     'config': Option(prepare.config_paths, ()),
@@ -145,6 +146,7 @@ SERVER: dict[str, Option] = {
     'x11_auth_path': Option(prepare.optional_text),
     'tcp_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
     'unix_forwarding': Option(prepare.choice(*DIRECTIONS), 'yes'),
+    'tunnel_forwarding': Option(prepare.choice(*TUNNELS), 'yes'),
     'gateway_ports': Option(prepare.choice('no', 'yes', 'clientspecified'), 'clientspecified'),
     'line_editor': Option(prepare.boolean, True),
     'line_echo': Option(prepare.boolean, True),

@@ -7,6 +7,7 @@ from ..channel.channel import DEFAULT_MAX_PACKET, DEFAULT_WINDOW
 from ..channel.forward_channel import DIRECT_STREAMLOCAL, DIRECT_TCPIP, SSHTCPChannel, SSHUNIXChannel
 from ..channel.mux import Mux
 from ..channel.session import SSHTCPSession, SSHUNIXSession
+from ..channel.tuntap_channel import TUN_CHANNEL, SSHTunTapChannel
 from ..forwarding.forwarder import SSHForwarder
 from ..forwarding.listeners import SSHListener
 from ..keys.permissions import Permissions
@@ -34,7 +35,7 @@ class ForwardingServerConnection(SSHConnection):
             self._options.max_window,
             self._owner,
             permissions,
-            (self._options.tcp_forwarding, self._options.unix_forwarding),
+            (self._options.tcp_forwarding, self._options.unix_forwarding, self._options.tunnel_forwarding),
             self._options.gateway_ports,
             self.create_task,
             self._logger,
@@ -51,7 +52,7 @@ class ForwardingServerConnection(SSHConnection):
         return self._forwarding
 
     def channel_open_requested(self, channel_type: bytes, cursor: Cursor) -> Any:
-        """Take a connection that the client opens through us; refuse other channels.
+        """Take a connection or a tunnel that the client opens through us; refuse other channels.
 
         Raises:
           ChannelOpenError: it is not allowed
@@ -62,6 +63,9 @@ class ForwardingServerConnection(SSHConnection):
 
         if self._forwarding and channel_type == DIRECT_STREAMLOCAL:
             return self._forwarding.open_unix(cursor)
+
+        if self._forwarding and channel_type == TUN_CHANNEL:
+            return self._forwarding.open_tuntap(cursor)
 
         return super().channel_open_requested(channel_type, cursor)
 
@@ -98,6 +102,13 @@ class ForwardingServerConnection(SSHConnection):
         """Make a channel to return with a session or handler from `unix_connection_requested`."""
 
         return self._require_forwarding().unix_channel(encoding, errors, window, max_pktsize)
+
+    def create_tuntap_channel(
+        self, window: int = DEFAULT_WINDOW, max_pktsize: int = DEFAULT_MAX_PACKET
+    ) -> SSHTunTapChannel:
+        """Make a channel to return with a session or handler from `tun_requested` or `tap_requested`."""
+
+        return self._require_forwarding().tuntap_channel(window, max_pktsize)
 
     # --- connections to the client
 

@@ -6,7 +6,7 @@ while the peer takes none, the socket is not read.
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ..channel.channel import SSHChannel
 from ..channel.session import SSHTCPSession, SSHUNIXSession
@@ -27,6 +27,12 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
         self._ended = False          # the channel's data has ended
         self._socket_ended = False
         self.local_port = 0          # of the socket, if it is one of TCP
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
 
     async def attach(self, sock: socket.socket) -> None:
         """Take a connected socket; it is read from when the channel is open, and closed with it.
@@ -189,11 +195,7 @@ class _SocketEnd(asyncio.Protocol):
 
     def write_eof(self) -> None:
         if self._transport and not self._transport.is_closing():
-            try:
-                self._transport.write_eof()
-            except OSError:
-                # It was reset, which nobody noticed as nobody was reading it.
-                self._transport.abort()
+            self._transport.write_eof()
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._transport:

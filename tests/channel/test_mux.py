@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssh_fast._flow import ChannelFlow
 from ssh_fast.channel.answers import MAX_WAITING_MESSAGES
 from ssh_fast.errors import ChannelOpenError, ConnectionLost, PacketDecodeError, ProtocolError
 from ssh_fast.wire import Cursor, encode_boolean, encode_string, encode_uint32
@@ -21,6 +22,7 @@ class Recorder:
     def __init__(self, window=WINDOW, max_packet=PACKET, answers=None):
         self.window = self.max_window = window
         self.max_packet = max_packet
+        self.flow_class = ChannelFlow
         self.answers = answers or {}
         self.calls = []
         self.data = []

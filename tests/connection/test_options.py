@@ -46,7 +46,7 @@ SERVER_NAMES = set(re.findall(r'\w+', """
 OUR_NAMES = set(re.findall(r'\w+', """
     max_window auth_methods max_auth_tries max_sessions banner ca_signature_algs strict_host_key_checking
     update_host_keys hash_known_hosts revoked_host_keys revoked_keys trusted_user_ca_keys authorized_principals
-    tcp_forwarding unix_forwarding gateway_ports
+    tcp_forwarding unix_forwarding tunnel_forwarding gateway_ports
 """))
 
 BOTH = [SSHClientConnectionOptions, SSHServerConnectionOptions]
@@ -297,7 +297,7 @@ def test_bad_client_values_are_refused_by_name(name, value):
         ('auth_methods', [[]]), ('auth_methods', [5]), ('auth_methods', 5), ('authorized_client_keys', 5),
         ('authorized_client_keys', [5]), ('banner', b'x'), ('session_factory', 5),
         ('sftp_factory', 5), ('allow_pty', None), ('max_auth_tries', 0), ('max_sessions', 0), ('server_host_keys', 5),
-        ('tcp_forwarding', True), ('unix_forwarding', 'all'), ('gateway_ports', True),
+        ('tcp_forwarding', True), ('unix_forwarding', 'all'), ('tunnel_forwarding', 'local'), ('gateway_ports', True),
     ],
 )  # fmt: skip
 def test_bad_server_values_are_refused_by_name(name, value):
