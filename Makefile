@@ -4,6 +4,7 @@ SIZE ?= 1G
 DIR ?=
 VENV ?= .venv
 PYTHONS ?= 3.11 3.12 3.13
+SOAK_SECONDS ?= 3600
 
 SOURCES := setup.py pyproject.toml build_support/set_up.sh $(wildcard ssh_fast/*.pyx ssh_fast/*.pxd)
 RUN := $(VENV)/bin/python
@@ -16,7 +17,7 @@ WORKERS ?= --numprocesses=auto --maxprocesses=8 --dist=loadfile
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all bench lint sanitize peers clean
+.PHONY: demo test test-all soak bench lint sanitize peers clean
 
 demo: $(VENV)/.ready-demo
 	$(RUN) examples/demo.py --size $(SIZE) $(if $(DIR),--dir $(DIR))
@@ -26,6 +27,10 @@ test: $(VENV)/.ready-test $(if $(CI),peers)
 
 test-all:
 	build_support/test_all.sh $(PYTHONS)
+
+# Forwarding for an hour, where `make test` has a third of a minute.
+soak: $(VENV)/.ready-test
+	SSH_FAST_SOAK_SECONDS=$(SOAK_SECONDS) $(RUN) -m pytest -s tests/interop/test_soak.py
 
 bench: $(VENV)/.ready-bench
 	$(RUN) -m benchmarks $(ARGS)

@@ -195,7 +195,11 @@ class _SocketEnd(asyncio.Protocol):
 
     def write_eof(self) -> None:
         if self._transport and not self._transport.is_closing():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # It was reset, which nobody noticed as nobody was reading it.
+                self._transport.abort()
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._transport:
