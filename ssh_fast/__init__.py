@@ -194,6 +194,7 @@ from .sftp.errors import (
 from .sftp.file import SFTPClientFile
 from .sftp.server import SFTPServer
 from .sftp.server_session import SFTPServerFactory
+from .sftp.transfer import Transfer
 from .transport.registration import (
     register_compression_alg,
     register_encryption_alg,
@@ -318,6 +319,7 @@ __all__ = [
     'SignalReceived',
     'TerminalSizeChanged',
     'TimeoutError',
+    'Transfer',
     'connect',
     'connect_agent',
     'connect_reverse',

@@ -99,6 +99,9 @@ class ReadPipeline(Pipeline):
         progress: Callable[[int], object] | None = None,
         progress_step: int = 0,
     ) -> None: ...
+    @property
+    def bytes_whole(self) -> int:
+        """Bytes from the beginning up to which nothing is missing, however it ended."""
     def take_result(self) -> bytes:
         """Give away what was read into memory, `bytes_done` bytes. Once, if complete or `eof` without an error."""
 

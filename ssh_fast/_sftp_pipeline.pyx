@@ -241,14 +241,15 @@ cdef class ReplyAssembler(MessageAssembler):
         cdef uint32_t index
 
         self.closed = True
+
+        for pipeline in list(self._pipelines):
+            pipeline._lose()
+
         self.outstanding = 0
         self._receiver = None
 
         for index in range(self._capacity):
             self._requests[index].kind = FREE
-
-        for pipeline in list(self._pipelines):
-            pipeline._lose()
 
         return 0
 
@@ -382,6 +383,7 @@ cdef class Pipeline(BlockSource):
         """Send no further request and drop what still comes; the local file is not touched any more."""
 
         if not self.finished:
+            self._stop(UINT64_MAX)
             self._started = self.cancelled = True
             self._advance_stopped()
 
@@ -400,7 +402,7 @@ cdef class Pipeline(BlockSource):
     cdef int _fail(self, uint64_t offset, tuple status, int err) except -1:
         """Keep the first failure, and ask for nothing more."""
 
-        self._stopped = True
+        self._stop(offset)
 
         if self.failed_offset is None:
             self.failed_offset = offset
@@ -408,6 +410,13 @@ cdef class Pipeline(BlockSource):
 
             if err:
                 self.os_error = OSError(err, os.strerror(err))
+
+        return 0
+
+    cdef int _stop(self, uint64_t missing) except -1:
+        """Ask for nothing more, and take nothing any more; `missing` is an offset that has failed."""
+
+        self._stopped = True
 
         return 0
 
@@ -442,7 +451,7 @@ cdef class Pipeline(BlockSource):
         except Exception as exc:
             self.progress_error = exc
             self._progress = None
-            self._stopped = True
+            self._stop(UINT64_MAX)
 
         return 0
 
@@ -450,7 +459,8 @@ cdef class Pipeline(BlockSource):
         """The channel is gone."""
 
         if not self.finished:
-            self.closed = self._stopped = True
+            self._stop(UINT64_MAX)
+            self.closed = True
             self.outstanding = 0
             self._finish()
 
@@ -475,6 +485,7 @@ cdef class Pipeline(BlockSource):
 cdef class ReadPipeline(Pipeline):
     """Reads a range of a remote file into a local file, or into memory."""
 
+    cdef readonly uint64_t bytes_whole
     cdef Range *_again                  # what short replies left out
     cdef uint32_t _again_count
     cdef uint32_t _depth                # requests that may be out: all, or doubling from 2 while the end is not known
@@ -612,6 +623,30 @@ cdef class ReadPipeline(Pipeline):
     cdef void _end_at(self, uint64_t offset) noexcept:
         self._eof = min(self._eof, offset)
 
+    cdef int _stop(self, uint64_t missing) except -1:
+        cdef ReplyAssembler assembler = self._assembler
+        cdef uint32_t index
+        cdef Request *request
+
+        if not self._stopped:
+            missing = min(missing, self._next, self._eof)
+
+            if assembler._receiver is self:
+                missing = min(missing, assembler._received.offset)
+
+            for index in range(assembler._capacity):
+                request = &assembler._requests[index]
+
+                if request.kind == ASKED_BY_PIPELINE and request.owner == <void *>self:
+                    missing = min(missing, request.offset)
+
+            for index in range(self._again_count):
+                missing = min(missing, self._again[index].offset)
+
+            self.bytes_whole = missing - self._first
+
+        return Pipeline._stop(self, missing)
+
     cdef int _need_memory(self, uint64_t size) except -1:
         cdef uint64_t whole = self._end - self._first
 
@@ -640,6 +675,9 @@ cdef class ReadPipeline(Pipeline):
     cdef int _finish(self) except -1:
         if not self.finished and self._eof != UINT64_MAX and self.failed_offset is None:
             self.bytes_done = self._eof - self._first
+
+        if not self._stopped:
+            self.bytes_whole = self.bytes_done
 
         return Pipeline._finish(self)
 

@@ -1,5 +1,6 @@
 """Downloads: a server's files into local ones."""
 
+import asyncio
 import os
 import posixpath
 import stat
@@ -9,19 +10,21 @@ from .. import constants as c
 from ..wire import encode_string
 from .attrs import SFTPAttrs
 from .errors import SFTPError, SFTPFailure
-from .local import LocalPlace, named_error, set_local_attrs
+from .local import LocalOutput, LocalPlace, named_error, set_local_attrs
+from .local_part import open_part
 from .remote import RemoteSource
 from .requests import SFTPClientSession
-from .transfer import Copy, CopyOptions, Fill, Progress
+from .transfer import COMPARED, PIECE, Copy, CopyOptions, Fill, Progress, Transfer, is_copy
 
 
 async def copy_remote_to_local(
     session: SFTPClientSession, sources: Sequence[bytes], many: bool, target: bytes | None, options: CopyOptions
-) -> None:
+) -> Transfer:
     """Download files or trees; `many` sources need a directory to go to."""
 
     download = _Download(session, options)
-    await Copy(options, download.source, _LocalTarget(), download.copy_file).run(sources, many, target)
+
+    return await Copy(options, download.source, _LocalTarget(), download.copy_file).run(sources, many, target)
 
 
 class _LocalTarget:
@@ -60,30 +63,110 @@ class _Download:
         self._options = options
         self.source = RemoteSource(session, options)
 
-    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: LocalPlace) -> None:
+    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: LocalPlace) -> int | None:
+        options = self._options
+
+        there = place.stat() if options.resume else None
+
+        if there is not None and is_copy(SFTPAttrs.from_local(there), attrs):
+            return None
+
         handle = await self.source.open(source)
 
         try:
-            output = place.create(attrs.permissions)
+            output = self._open_output(place, attrs.permissions)
+            progress = Progress(options, source, place.path, attrs.size or 0)
 
             try:
-                attrs = await self._receive(source, handle, attrs, place.path, output.fd)
-                output.finish(attrs if self._options.preserve else None)
+                progress.whole = begin = await self._resumable(handle, attrs, output.fd) if options.resume else 0
+                attrs = await self._receive(source, handle, attrs, place.path, output.fd, progress)
+
+                if options.verify:
+                    await self._verify(source, handle, output.fd, progress)
+
+                await self._finish(output, attrs if options.preserve else None)
             except BaseException:
-                output.discard()
+                output.discard(progress.whole)
                 raise
         finally:
             self._session.forget_handle(handle)
 
-    async def _receive(self, source: bytes, handle: bytes, attrs: SFTPAttrs, path: bytes, fd: int) -> SFTPAttrs:
+        return progress.whole - begin
+
+    def _open_output(self, place: LocalPlace, permissions: int | None) -> LocalOutput:
+        resume = self._options.resume
+        read = resume or self._options.verify
+
+        return open_part(place, permissions, resume, read) if self._options.atomic else place.create(
+            permissions, resume, read
+        )
+
+    async def _finish(self, output: LocalOutput, attrs: SFTPAttrs | None) -> None:
+        if not self._options.sync:
+            output.finish(attrs)
+            return
+
+        finishing = asyncio.ensure_future(asyncio.to_thread(output.finish, attrs, True))
+
+        try:
+            await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            # The thread goes on with the descriptor, which nobody else must close.
+            await asyncio.wait([finishing])
+            raise
+
+    async def _resumable(self, handle: bytes, attrs: SFTPAttrs, fd: int) -> int:
+        """Return how much of a part that an earlier copy left can be kept; it is cut there.
+
+        It must be older than the last change of its source, and its end be what the source has there.
+        """
+
+        part = os.fstat(fd)
+        size = part.st_size
+
+        if not stat.S_ISREG(part.st_mode):
+            return 0
+
+        if not 0 < size <= (attrs.size or 0) or attrs.mtime is None or attrs.mtime > part.st_mtime:
+            size = 0
+
+        begin = max(0, size - COMPARED)
+
+        if size and await self._read_back(handle, begin, size - begin) != os.pread(fd, size - begin, begin):
+            size = 0
+
+        os.ftruncate(fd, size)
+
+        return size
+
+    async def _verify(self, source: bytes, handle: bytes, fd: int, progress: Progress) -> None:
+        """Read the source again, and compare."""
+
+        for begin in range(0, progress.whole, PIECE):
+            wanted = min(PIECE, progress.whole - begin)
+
+            if await self._read_back(handle, begin, wanted) != os.pread(fd, wanted, begin):
+                # Nothing of it is worth to be kept.
+                progress.whole = 0
+                raise SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
+
+    async def _read_back(self, handle: bytes, offset: int, size: int) -> bytes:
+        silent = Progress(CopyOptions(), b'', b'', size)
+
+        return (await self.source.read(handle, offset, size, self._options.requests, silent)).take_result()
+
+    async def _receive(
+        self, source: bytes, handle: bytes, attrs: SFTPAttrs, path: bytes, fd: int, progress: Progress
+    ) -> SFTPAttrs:
         """Read all of the file as it is now, whatever its size was when it was listed; returns its attributes now."""
 
         listed = attrs.size or 0
-        progress = Progress(self._options, source, path, listed)
+        done = progress.whole
         asked = self._session.send(c.FXP_FSTAT, encode_string(handle))
 
         try:
-            done = await self._read(handle, 0, listed or None, progress, path, fd)
+            if not listed or done < listed:
+                done += await self._read(handle, done, listed - done if listed else None, progress, path, fd)
 
             try:
                 attrs = self._session.attrs_reply(await asked)

@@ -60,18 +60,44 @@ class LocalPlace:
 
         return LocalDirectory(fd, self.path, self._depth + 1)
 
-    def create(self, permissions: int | None) -> 'LocalOutput':
-        """Create the file, or empty the one that is there."""
+    def open_directory(self) -> tuple[int, bytes]:
+        """Open the directory that the file is going to be in, behind the links that are followed; with its name there.
+
+        The descriptor is the caller's to close.
+        """
+
+        if self._dir_fd is not None:
+            return os.dup(self._dir_fd), self._name
+
+        parent, name = os.path.split(os.path.realpath(self.path))
+
+        return self._named(lambda: os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), name
+
+    def stat(self) -> os.stat_result | None:
+        """Return what is there, None if nothing is."""
+
+        try:
+            return os.stat(self._name, dir_fd=self._dir_fd, follow_symlinks=not self._no_follow)
+        except FileNotFoundError:
+            return None
+
+    def create(self, permissions: int | None, keep: bool = False, read: bool = False) -> 'LocalOutput':
+        """Create the file, or empty the one that is there; `keep` leaves it as it is, to be resumed.
+
+        With `read` it can be read as well.
+        """
 
         mode = (0o666 if permissions is None else permissions & 0o777) | _FILE_MODE
-        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | self._no_follow
+        flags = os.O_RDWR if read else os.O_WRONLY
+        flags |= os.O_CLOEXEC | os.O_NONBLOCK | self._no_follow
+        empty = 0 if keep else os.O_TRUNC
 
         try:
             fd = os.open(self._name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=self._dir_fd)
             created = True
         except FileExistsError:
             created = False
-            fd = self._named(lambda: os.open(self._name, flags | os.O_CREAT | os.O_TRUNC, mode, dir_fd=self._dir_fd))
+            fd = self._named(lambda: os.open(self._name, flags | os.O_CREAT | empty, mode, dir_fd=self._dir_fd))
 
         kind = os.fstat(fd).st_mode
 
@@ -79,7 +105,7 @@ class LocalPlace:
             os.close(fd)
             raise SFTPFailure('The local file is not a regular file')
 
-        return LocalOutput(self, fd, created)
+        return LocalOutput(self, fd, created, keep)
 
     def make_link(self, target: bytes) -> None:
         """Make a symbolic link, or replace one; SFTPFailure if it would lead out of the tree that is being copied."""
@@ -119,34 +145,50 @@ class LocalPlace:
 class LocalOutput:
     """A file that is being written. If the copy fails nothing stays that could be taken for the whole file."""
 
-    def __init__(self, place: LocalPlace, fd: int, created: bool) -> None:
+    def __init__(self, place: LocalPlace, fd: int, created: bool, keep: bool) -> None:
         self.fd = fd
         self._place = place
         self._created = created
+        self._keep = keep
 
-    def finish(self, attrs: SFTPAttrs | None) -> None:
-        """Set the attributes, if there are any, and close the file; its last errors are raised here."""
+    def finish(self, attrs: SFTPAttrs | None, sync: bool = False) -> None:
+        """Set the attributes, if there are any, and close the file; its last errors are raised here.
 
-        if attrs is not None:
-            set_local_attrs(self.fd, attrs)
+        With `sync` it is on its disk when this returns.
+        """
 
-        fd, self.fd = self.fd, -1
+        fd = self.fd
+
+        try:
+            if attrs is not None:
+                set_local_attrs(fd, attrs)
+
+            if sync:
+                os.fsync(fd)
+        except OSError as exc:
+            raise named_error(exc, self._place.path) from None
+
+        self.fd = -1
 
         try:
             os.close(fd)
+            self._arrive(sync)
         except OSError as exc:
             self._withdraw()
             raise named_error(exc, self._place.path) from None
 
-    def discard(self) -> None:
-        """Remove the file if it was not there before, else leave it empty."""
+    def discard(self, whole: int = 0) -> None:
+        """Remove the file if it was not there before, else leave it empty; keep what is whole for who resumes."""
 
         if self.fd < 0:
             return
 
+        kept = False
+
         try:
-            if not self._created and stat.S_ISREG(os.fstat(self.fd).st_mode):
-                os.ftruncate(self.fd, 0)
+            if stat.S_ISREG(os.fstat(self.fd).st_mode):
+                os.ftruncate(self.fd, whole if self._keep else 0)
+                kept = self._keep and whole > 0
         except OSError:
             # What cannot be cut does not hide the error that is being raised.
             pass
@@ -154,14 +196,16 @@ class LocalOutput:
             os.close(self.fd)
             self.fd = -1
 
-        self._withdraw()
+        if not kept:
+            self._withdraw()
+
+    def _arrive(self, sync: bool) -> None:
+        """Do what makes the whole file be seen."""
 
     def _withdraw(self) -> None:
         if self._created:
-            try:
+            with contextlib.suppress(OSError):
                 self._place.remove()
-            except OSError:
-                return
 
 
 def named_error(exc: OSError, path: bytes) -> OSError:

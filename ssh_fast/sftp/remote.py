@@ -1,6 +1,5 @@
 """The remote side of copies: a server's files as the source and as the target."""
 
-import asyncio
 import os
 import posixpath
 import stat
@@ -18,8 +17,6 @@ from .local import named_error
 from .requests import SFTPClientSession
 from .symlink import SymlinkOrder
 from .transfer import CopyOptions, Fill, Progress
-
-_WRITE = c.FXF_WRITE | c.FXF_CREAT | c.FXF_TRUNC
 
 
 def preserved(attrs: SFTPAttrs) -> SFTPAttrs:
@@ -73,8 +70,10 @@ class RemoteSource:
         """Read a range into a local file, or into memory; an error is raised, an early end is the caller's to see."""
 
         session = self._session
-        pipeline = await session.run(
-            lambda done: ReadPipeline(
+        made: list[ReadPipeline] = []
+
+        def make(done: Callable[[Any], object]) -> ReadPipeline:
+            pipeline = ReadPipeline(
                 session.assembler,
                 handle,
                 done=done,
@@ -85,11 +84,16 @@ class RemoteSource:
                 fd=fd,
                 progress=progress.begin(offset),
             )
-        )
-        raise_failure(session, pipeline, b'')
-        assert isinstance(pipeline, ReadPipeline)
+            made.append(pipeline)
 
-        return pipeline
+            return pipeline
+
+        try:
+            raise_failure(session, await session.run(make), b'')
+        finally:
+            progress.whole = offset + (made[0].bytes_whole if made else 0)
+
+        return made[0]
 
 
 class RemoteTarget:
@@ -102,45 +106,32 @@ class RemoteTarget:
     async def is_directory(self, path: bytes) -> bool:
         """Whether there is a directory at a path."""
 
+        attrs = await self.look(path)
+
+        return attrs is not None and attrs.type == c.FILEXFER_TYPE_DIRECTORY
+
+    async def look(self, path: bytes, follow: bool = True) -> SFTPAttrs | None:
+        """Return the attributes of what is at a path; None if nothing is."""
+
         try:
-            attrs = await self._session.attrs(c.FXP_STAT, encode_string(path))
+            return await self._session.attrs(c.FXP_STAT if follow else c.FXP_LSTAT, encode_string(path))
         except (SFTPNoSuchFile, SFTPNoSuchPath):
-            return False
+            return None
 
-        return attrs.type == c.FILEXFER_TYPE_DIRECTORY
+    async def create(self, path: bytes, attrs: SFTPAttrs, keep: bool = False, read: bool = False) -> bytes:
+        """Create or empty a file that its owner can write; `keep` leaves one as it is, `read` lets it be read too."""
 
-    async def create(self, path: bytes, attrs: SFTPAttrs) -> bytes:
-        """Create or empty a file that its owner can write."""
+        pflags = c.FXF_WRITE | c.FXF_CREAT | (0 if keep else c.FXF_TRUNC) | (c.FXF_READ if read else 0)
+
+        return await self.open(path, attrs, pflags)
+
+    async def open(self, path: bytes, attrs: SFTPAttrs, pflags: int) -> bytes:
+        """Open a file to write it."""
 
         mode = None if attrs.permissions is None else attrs.permissions & 0o777 | 0o200
-        body = encode_string(path) + encode_uint32(_WRITE) + SFTPAttrs(permissions=mode).encode()
+        body = encode_string(path) + encode_uint32(pflags) + SFTPAttrs(permissions=mode).encode()
 
         return await self._session.handle(c.FXP_OPEN, body)
-
-    async def finish(self, handle: bytes, attrs: SFTPAttrs | None, size: int | None = None) -> None:
-        """Set a file's attributes and close it: requests that are sent together; the first failure is raised."""
-
-        if attrs is None and size is None:
-            await self._session.close_handle(handle)
-            return
-
-        attrs = attrs or SFTPAttrs()
-        attrs.size = size
-        setting = self._session.send(c.FXP_FSETSTAT, encode_string(handle) + attrs.encode())
-
-        for reply in await asyncio.gather(setting, self._session.send(c.FXP_CLOSE, encode_string(handle))):
-            self._session.check_reply(reply)
-
-    def discard(self, handle: bytes, size: int) -> None:
-        """Close a file whose copy failed; it is cut where the failure was, so that it does not look whole."""
-
-        try:
-            body = encode_string(handle) + SFTPAttrs(size=size).encode()
-            self._session.send(c.FXP_FSETSTAT, body).cancel()
-            self._session.forget_handle(handle)
-        except SFTPError:
-            # The session has ended, and the server closes its files.
-            return
 
     def place(self, path: bytes) -> bytes:
         """Make the place that the user named: its path."""

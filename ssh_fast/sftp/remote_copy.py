@@ -10,9 +10,10 @@ from ..wire import encode_string, encode_uint64
 from .attrs import SFTPAttrs
 from .errors import SFTPFailure
 from .remote import RemoteSource, RemoteTarget, preserved
+from .remote_output import RemoteOutput
 from .requests import SFTPClientSession
 from .symlink import SymlinkOrder
-from .transfer import Copy, CopyOptions, Progress
+from .transfer import Copy, CopyOptions, Progress, Transfer
 
 # What is read and written at once of a file that passes through, and what a server is asked to copy at once.
 _RELAYED = 8 << 20
@@ -29,11 +30,12 @@ async def copy_remote(
     many: bool,
     target: bytes | None,
     options: CopyOptions,
-) -> None:
+) -> Transfer:
     """Copy files or trees on the server; `many` sources need a directory to go to."""
 
     copy = _RemoteCopy(session, RemoteTarget(session, links), options)
-    await Copy(options, copy.source, copy.target, copy.copy_file).run(sources, many, target)
+
+    return await Copy(options, copy.source, copy.target, copy.copy_file).run(sources, many, target)
 
 
 class _RemoteCopy:
@@ -43,7 +45,7 @@ class _RemoteCopy:
         self.source = RemoteSource(session, options)
         self.target = target
 
-    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> None:
+    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> int:
         session = self._session
 
         # The destination would be emptied before it is read.
@@ -54,20 +56,23 @@ class _RemoteCopy:
 
         try:
             attrs = await session.attrs(c.FXP_FSTAT, encode_string(read_handle))
-            write_handle = await self.target.create(place, attrs)
+            size = attrs.size or 0
+            output = RemoteOutput(session, place, await self.target.create(place, attrs))
 
             try:
                 if b'copy-data' in session.extensions:
-                    await self._copy_data(source, read_handle, write_handle, attrs.size or 0, place)
+                    await self._copy_data(source, read_handle, output.handle, size, place)
                 else:
-                    await self._relay(source, read_handle, write_handle, attrs.size or 0, place)
+                    size = await self._relay(source, read_handle, output.handle, size, place)
             except BaseException as exc:
-                self.target.discard(write_handle, getattr(exc, 'offset', None) or 0)
+                output.discard(getattr(exc, 'offset', None))
                 raise
 
-            await self.target.finish(write_handle, preserved(attrs) if self._options.preserve else None)
+            await output.finish(preserved(attrs) if self._options.preserve else None)
         finally:
             session.forget_handle(read_handle)
+
+        return size
 
     async def _same(self, source: bytes, path: bytes) -> bool:
         paths = [await self._session.path(c.FXP_REALPATH, encode_string(each)) for each in (source, path)]
@@ -91,8 +96,8 @@ class _RemoteCopy:
             if last:
                 break
 
-    async def _relay(self, source: bytes, read_handle: bytes, write_handle: bytes, size: int, path: bytes) -> None:
-        """Pass the data through: while a piece is written the next one is read."""
+    async def _relay(self, source: bytes, read_handle: bytes, write_handle: bytes, size: int, path: bytes) -> int:
+        """Pass the data through: while a piece is written the next one is read; returns how much it was."""
 
         progress = Progress(self._options, source, path, size)
         silent = Progress(CopyOptions(), source, path, size)
@@ -151,3 +156,5 @@ class _RemoteCopy:
 
         progress.total = max(size, done)
         progress.tell(done)
+
+        return done

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import posixpath
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -44,6 +45,10 @@ _LARGE = 1 << 20
 _BESIDE = 8
 _DEEP = 16
 
+# What is compared of the end of a file that is resumed, and what is read at once to verify one.
+COMPARED = 256 * 1024
+PIECE = 8 << 20
+
 # So many directories are entered below each other before a task of its own goes on.
 _LEVELS = 32
 
@@ -60,6 +65,10 @@ class CopyOptions:
     max_requests: int = -1
     progress_handler: ProgressHandler = None
     error_handler: ErrorHandler = None
+    atomic: bool = False
+    resume: bool = False
+    verify: bool = False
+    sync: bool = False
 
     def block(self, largest: int, usual: int) -> int:
         """Return the block size: the one that was asked for, as far as it is possible, or the usual one."""
@@ -71,6 +80,21 @@ class CopyOptions:
         """The most requests under way for one file, or None for as many as the link needs."""
 
         return self.max_requests if self.max_requests > 0 else None
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What a copy has done: files that were copied, their bytes that were moved, and how many seconds it took.
+
+    With `resume`, `skipped` are the files that were there already, and `bytes` only what was missing; `failed` are the
+    files and directories of whose errors the error handler was told.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    failed: int = 0
 
 
 class Start(Protocol):
@@ -113,14 +137,17 @@ class Target(Protocol[_D]):
 
 
 class Copy(Generic[_D]):
-    """A copy of files or trees from a source to a target; `copy_file` copies one file's data and attributes."""
+    """A copy of files or trees from a source to a target.
+
+    `copy_file` copies one file's data and attributes, and returns how many bytes it moved; None if all were there.
+    """
 
     def __init__(
         self,
         options: CopyOptions,
         source: Source,
         target: Target[_D],
-        copy_file: Callable[[bytes, SFTPAttrs, _D], Awaitable[None]],
+        copy_file: Callable[[bytes, SFTPAttrs, _D], Awaitable[int | None]],
     ) -> None:
         self.options = options
         self.target = target
@@ -133,12 +160,14 @@ class Copy(Generic[_D]):
         self._failures: list[tuple[int, Exception]] = []
         self._waiting: set[asyncio.Future[None]] = set()
         self._started = 0
+        self._transfer = Transfer()
 
     # --- the walk
 
-    async def run(self, sources: Sequence[bytes], many: bool, target: bytes | None) -> None:
+    async def run(self, sources: Sequence[bytes], many: bool, target: bytes | None) -> Transfer:
         """Copy the sources to the target, or into it if it is a directory; None is the current directory."""
 
+        began = time.monotonic()
         inside = target is None or await self.target.is_directory(target)
 
         if many and not inside:
@@ -157,6 +186,9 @@ class Copy(Generic[_D]):
                 await self._copy(source, None, self.target.place(path), 0, start)
 
         await self._together(each)
+        self._transfer.seconds = time.monotonic() - began
+
+        return self._transfer
 
     async def _together(self, work: Callable[[Start], Awaitable[None]]) -> None:
         """Do `work`, which gets a function that starts a part of it as a task; ends when all parts have ended.
@@ -315,15 +347,23 @@ class Copy(Generic[_D]):
     async def _copy_file(self, source: bytes, attrs: SFTPAttrs, place: _D) -> None:
         try:
             if attrs.size is not None and attrs.size <= _LARGE:
-                await self._copy_data(source, attrs, place)
+                moved = await self._copy_data(source, attrs, place)
             else:
                 async with self._large:
-                    await self._copy_data(source, attrs, place)
+                    moved = await self._copy_data(source, attrs, place)
         except _REPORTED as exc:
             if not self._is_handled(exc, source, place):
                 raise
+        else:
+            if moved is None:
+                self._transfer.skipped += 1
+            else:
+                self._transfer.files += 1
+                self._transfer.bytes += moved
 
     def _is_handled(self, exc: Exception, source: bytes, place: _D) -> bool:
+        self._transfer.failed += 1
+
         return is_handled(exc, source, self.target.path_of(place), self.options.error_handler)
 
 
@@ -336,6 +376,7 @@ class Progress:
         self._path = path
         self._told = -1
         self.total = total
+        self.whole = 0    # bytes of the file up to which nothing is missing, also when it fails
 
     def begin(self, offset: int) -> Callable[[int], object] | None:
         """Return what a pipeline that begins at an offset calls as it gets on, if anybody wants to know."""
@@ -348,6 +389,19 @@ class Progress:
         if self._handler is not None and done != self._told:
             self._told = done
             self._handler(self._source, self._path, done, max(self.total, done))
+
+
+def is_copy(there: SFTPAttrs | None, source: SFTPAttrs) -> bool:
+    """Whether a file is a copy of its source: as large, and not older than the source's last change."""
+
+    return (
+        there is not None
+        and there.type in (c.FILEXFER_TYPE_REGULAR, c.FILEXFER_TYPE_UNKNOWN)
+        and there.size == source.size
+        and there.mtime is not None
+        and source.mtime is not None
+        and int(there.mtime) >= int(source.mtime)
+    )
 
 
 def is_handled(exc: Exception, source: bytes, path: bytes, handler: ErrorHandler) -> bool:

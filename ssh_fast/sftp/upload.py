@@ -4,13 +4,17 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from .. import constants as c
 from .._sftp_codec import WritePipeline
+from ..wire import encode_string
 from .attrs import SFTPAttrs
+from .errors import SFTPFailure
 from .local import data_ranges, open_local
-from .remote import RemoteTarget, preserved
+from .remote import RemoteSource, RemoteTarget, preserved
+from .remote_output import RemoteOutput, open_part
 from .requests import SFTPClientSession
 from .symlink import SymlinkOrder
-from .transfer import Copy, CopyOptions, Progress
+from .transfer import COMPARED, PIECE, Copy, CopyOptions, Progress, Transfer, is_copy
 
 # The sizes of files that are made up as they are read are not known: they are read in pieces of this.
 _PIECE = 1 << 20
@@ -23,11 +27,12 @@ async def copy_local_to_remote(
     many: bool,
     target: bytes | None,
     options: CopyOptions,
-) -> None:
+) -> Transfer:
     """Upload files or trees; `many` sources need a directory to go to."""
 
     upload = _Upload(session, RemoteTarget(session, links), options)
-    await Copy(options, _LocalSource(), upload.target, upload.copy_file).run(sources, many, target)
+
+    return await Copy(options, _LocalSource(), upload.target, upload.copy_file).run(sources, many, target)
 
 
 class _LocalSource:
@@ -49,45 +54,114 @@ class _Upload:
         self._session = session
         self._options = options
         self._block = options.block(session.write_size, session.write_size)
+        self._written = RemoteSource(session, options)
         self.target = target
 
-    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> None:
-        fd, result = open_local(source, self._options.follow_symlinks)
+    async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> int | None:
+        options = self._options
+        fd, result = open_local(source, options.follow_symlinks)
 
         try:
             attrs = SFTPAttrs.from_local(result)
-            handle = await self.target.create(place, attrs)
-            sent = 0
+
+            if options.resume and is_copy(await self.target.look(place), attrs):
+                return None
+
+            output = await self._open_output(place, attrs)
+            progress = Progress(options, source, place, result.st_size)
 
             try:
-                sent = await self._send(source, fd, result.st_size, handle, place)
-                extended = sent < result.st_size
+                begin = await self._resumable(output.handle, attrs, fd) if options.resume else 0
+                sent = await self._send(source, fd, begin, output.handle, progress)
+
+                size = max(result.st_size, sent)
+
+                if options.verify:
+                    await self._verify(source, fd, sent, output.handle)
             except BaseException as exc:
-                self.target.discard(handle, getattr(exc, 'offset', None) or 0)
+                output.discard(getattr(exc, 'offset', None))
                 raise
 
-            await self.target.finish(
-                handle, preserved(attrs) if self._options.preserve else None, result.st_size if extended else None
-            )
+            extended = size if sent < size else None
+            await output.finish(preserved(attrs) if options.preserve else None, extended, options.sync)
         finally:
             os.close(fd)
 
-    async def _send(self, source: bytes, fd: int, size: int, handle: bytes, path: bytes) -> int:
-        """Write the file's data, and return up to where it has been written: a hole at its end is not."""
+        return size - begin
 
-        progress = Progress(self._options, source, path, size)
-        end = 0
+    async def _open_output(self, place: bytes, attrs: SFTPAttrs) -> RemoteOutput:
+        options = self._options
+
+        if options.atomic:
+            return await open_part(self._session, self.target, place, attrs, options.resume, options.verify)
+
+        read = options.resume or options.verify
+
+        handle = await self.target.create(place, attrs, keep=options.resume, read=read)
+
+        return RemoteOutput(self._session, place, handle, options.resume)
+
+    async def _send(self, source: bytes, fd: int, done: int, handle: bytes, progress: Progress) -> int:
+        """Write the file's data from `done` on; return up to where it has been written: a hole at its end is not."""
+
+        size = progress.total
+        end = done
 
         if not size:
             end = await self._send_unsized(source, fd, handle, progress)
             progress.total = end
 
-        for begin, end in data_ranges(fd, size, self._options.sparse):
-            await self._write(source, handle, begin, progress, fd=fd, size=end - begin)
+        for first, end in data_ranges(fd, size, self._options.sparse):
+            begin = max(first, done)
+
+            if begin < end:
+                await self._write(source, handle, begin, progress, fd=fd, size=end - begin)
 
         progress.tell(max(size, end))
 
         return end
+
+    async def _resumable(self, handle: bytes, attrs: SFTPAttrs, fd: int) -> int:
+        """Return how much of a part that an earlier copy left can be kept; the rest is cut off.
+
+        It must be older than the last change of its source, and its end be what the source has there.
+        """
+
+        part = await self._session.attrs(c.FXP_FSTAT, encode_string(handle))
+        size = part.size or 0
+
+        if not size:
+            return 0
+
+        if size > (attrs.size or 0) or part.mtime is None or int(attrs.mtime or 0) > int(part.mtime):
+            size = 0
+
+        begin = max(0, size - COMPARED)
+
+        if size and await self._read_back(handle, begin, size - begin) != os.pread(fd, size - begin, begin):
+            size = 0
+
+        if not size:
+            await self._session.status(c.FXP_FSETSTAT, encode_string(handle) + SFTPAttrs(size=0).encode())
+
+        return size
+
+    async def _verify(self, source: bytes, fd: int, size: int, handle: bytes) -> None:
+        """Read what was written again, and compare."""
+
+        for begin in range(0, size, PIECE):
+            wanted = min(PIECE, size - begin)
+
+            if await self._read_back(handle, begin, wanted) != os.pread(fd, wanted, begin):
+                exc = SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
+                # Nothing of it is worth to be kept.
+                exc.offset = 0
+                raise exc
+
+    async def _read_back(self, handle: bytes, offset: int, size: int) -> bytes:
+        silent = Progress(CopyOptions(), b'', b'', size)
+
+        return (await self._written.read(handle, offset, size, self._options.requests, silent)).take_result()
 
     async def _send_unsized(self, source: bytes, fd: int, handle: bytes, progress: Progress) -> int:
         """Write a file that claims to be empty: those of /proc are not."""

@@ -234,6 +234,39 @@ def test_read_with_short_and_reordered_replies_cut_anywhere(seed: int, memory: b
     assert peers.assembler.outstanding == 0
 
 
+@pytest.mark.parametrize('seed', range(20))
+@pytest.mark.parametrize('way', ['cancelled', 'failed', 'lost'])
+def test_what_is_whole_of_a_read_that_ends_early(seed: int, way: str, target: int) -> None:
+    """Whatever came in whatever order: up to there nothing is missing, and the next byte is."""
+    chance = random.Random(seed)
+    peers = Peers()
+    peers.greet()
+    data = bytes(chance.randrange(1, 256) for _ in range(20_000))
+    pipeline = reading(peers, len(data), fd=target, max_requests=chance.randrange(2, 9), offset=100)
+    asked = peers.asked()
+
+    for _ in range(chance.randrange(15)):
+        chance.shuffle(asked)
+        request_id, offset, size = asked.pop()
+        peers.reply_data(request_id, data[offset - 100 :][: chance.randrange(1, size + 1)])
+        asked += peers.asked()
+
+    if way == 'cancelled':
+        pipeline.cancel()
+    elif way == 'lost':
+        peers.client.flow.close()
+    else:
+        peers.reply_status(asked.pop()[0], FAILURE)
+
+    for request_id, offset, size in asked if way != 'lost' else []:
+        peers.reply_data(request_id, data[offset - 100 :][:size])
+
+    whole = pipeline.bytes_whole
+    there = os.pread(target, len(data), 100)
+    assert pipeline.finished and there[:whole] == data[:whole]
+    assert there[whole : whole + 1] in (b'', b'\0')
+
+
 def test_read_a_range_to_another_place(peers: Peers, target: int) -> None:
     pipeline = reading(peers, 1500, fd=target, offset=5000, fd_offset=2)
     for request_id, offset, size in peers.asked():
