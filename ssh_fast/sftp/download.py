@@ -10,7 +10,7 @@ from .. import constants as c
 from ..wire import encode_string
 from .attrs import SFTPAttrs
 from .errors import SFTPError, SFTPFailure
-from .local import LocalOutput, LocalPlace, named_error, set_local_attrs
+from .local import LocalOutput, LocalPlace, first_hole, named_error, set_local_attrs
 from .local_part import open_part
 from .remote import RemoteSource
 from .requests import SFTPClientSession
@@ -122,10 +122,12 @@ class _Download:
         """
 
         part = os.fstat(fd)
-        size = part.st_size
 
         if not stat.S_ISREG(part.st_mode):
             return 0
+
+        # Who was killed could not cut it: where replies came in another order there is a hole.
+        size = first_hole(fd, part.st_size)
 
         if not 0 < size <= (attrs.size or 0) or attrs.mtime is None or attrs.mtime > part.st_mtime:
             size = 0

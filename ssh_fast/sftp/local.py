@@ -241,6 +241,18 @@ def open_local(path: bytes, follow: bool) -> tuple[int, os.stat_result]:
     return fd, result
 
 
+def first_hole(fd: int, size: int) -> int:
+    """Return where the first hole of a file is; its size if there is none, or the system does not tell."""
+
+    if not size or not hasattr(os, 'SEEK_HOLE'):
+        return size
+
+    try:
+        return min(os.lseek(fd, 0, os.SEEK_HOLE), size)
+    except OSError:
+        return size
+
+
 def data_ranges(fd: int, size: int, sparse: bool) -> Iterator[tuple[int, int]]:
     """Yield begin and end of the parts of a file that hold data; all of it unless holes are to be found."""
 

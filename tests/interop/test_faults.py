@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import random
 import signal
 import subprocess
 import time
@@ -185,6 +186,40 @@ async def test_transfer_is_cancelled(openssh_server: OpenSSHServer, folder: Path
             small = make_files(folder, (100_000,)) / 'f100000'
             await sftp.get(str(small), str(folder / 'small'))
         assert digest(folder / 'small') == digest(small)
+
+
+@pytest.mark.parametrize('atomic', [False, True])
+@pytest.mark.parametrize('way', ['get', 'put'])
+async def test_killed_again_and_again_then_resumed(
+    way: str, atomic: bool, key_ring: KeyRing, folder: Path, tmp_path: Path
+) -> None:
+    """Each time it goes on where it stopped; nothing is ever seen under the name but what is whole, if it is atomic."""
+    chance = random.Random(f'{way} {atomic}')
+    copy = folder / f'{way}-resumed-{atomic}'
+    content = chance.randbytes(40 * MIB)
+    (folder / 'random').write_bytes(content)
+    moved = 0
+    with OpenSSHServer(key_ring, tmp_path / 'sshd') as server:
+        def kill() -> None:
+            for pid in server.processes()[1:]:
+                os.kill(pid, signal.SIGKILL)
+
+        for _ in range(6):
+            progress = after(chance.randrange(len(content)), kill)
+            async with ssh_fast.connect(**server.target.connect_options()) as connection:
+                sftp = await connection.start_sftp_client()
+                options: dict[str, Any] = {'resume': True, 'atomic': atomic, 'progress_handler': progress}
+                with contextlib.suppress(*LOST):
+                    result = await getattr(sftp, way)(str(folder / 'random'), str(copy), **options)
+                    moved += result.bytes
+            if atomic:
+                assert not copy.exists() or copy.read_bytes() == content
+        async with sftp_to(server.target) as sftp:
+            await getattr(sftp, way)(str(folder / 'random'), str(copy), resume=True, atomic=atomic, verify=True)
+    assert copy.read_bytes() == content and moved <= len(content)
+    assert not (folder / f'.{copy.name}.part').exists()
+    copy.unlink()
+    (folder / 'random').unlink()
 
 
 # --- a client that is killed ------------------------------------------------------------------------------------------

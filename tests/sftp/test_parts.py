@@ -270,6 +270,24 @@ async def test_parts_of_something_else_are_not_gone_on_with(near: Path, far: Pat
     assert (near / 'file').read_bytes() == content
 
 
+async def test_a_part_with_a_hole_is_cut_there(near: Path, far: Path) -> None:
+    content = os.urandom(SIZE)
+    (far / 'file').write_bytes(content)
+    (near / '.file.part').write_bytes(content[: 1 << 20])
+
+    with open(near / '.file.part', 'r+b') as part:
+        part.seek(2 << 20)
+        part.write(content[2 << 20 : 5 << 19])
+
+    if os.stat(near / '.file.part').st_blocks * 512 >= 5 << 19:
+        pytest.skip('the file system of the temporary folder has no holes')
+
+    async with sftp_pair(whole(far)) as (sftp, _, _):
+        assert (await sftp.get('file', near / 'file', resume=True)).bytes == SIZE - (1 << 20)
+
+    assert (near / 'file').read_bytes() == content
+
+
 async def test_a_part_that_is_a_link_is_not_written_to(near: Path, far: Path) -> None:
     (far / 'file').write_bytes(b'content')
     (near / 'secret').write_bytes(b'secret')
