@@ -1,6 +1,7 @@
 """Serve real shells: each client gets the login shell of the user who runs this program, on a terminal of its own.
 
     python examples/shell_server.py --authorized-keys FILE [--port 8022] [--host-key FILE] [--shell /bin/bash]
+                                    [--forward-x11]
 
 Whoever has one of the keys can do what that user can. A terminal is a pseudo-terminal of the system, so that `vim`,
 `top` and job control work: the window's size is passed on, signals reach the foreground job, and when the client goes
@@ -160,6 +161,9 @@ class Shell(ssh_fast.SSHServerSession[bytes]):
             'PATH': os.environ.get('PATH', os.defpath),
             **{name: value for name, value in self._chan.get_environment().items() if name.startswith(ACCEPTED)},
         }
+
+        if self._chan.get_x11_display():
+            environment |= {name: self._chan.get_environment()[name] for name in ('DISPLAY', 'XAUTHORITY')}
 
         with contextlib.ExitStack() as theirs:
             if self._has_terminal:
@@ -364,6 +368,7 @@ async def serve(options: argparse.Namespace) -> None:
         server_factory=lambda: ShellServer(options.shell, options.kill_after),
         server_host_keys=[options.host_key or ssh_fast.generate_private_key('ssh-ed25519')],
         authorized_client_keys=options.authorized_keys,
+        x11_forwarding=options.forward_x11,
         encoding=None,
     ) as server:
         print(f'Listening on port {server.get_port()}', flush=True)
@@ -379,6 +384,7 @@ async def main() -> None:
     parser.add_argument(
         '--kill-after', type=float, default=5, metavar='SECONDS', help='the time to end once they are hung up'
     )
+    parser.add_argument('--forward-x11', action='store_true', help='let X programs show themselves at the client')
     parser.add_argument('--shell', default=pwd.getpwuid(os.getuid()).pw_shell or '/bin/sh')
 
     try:

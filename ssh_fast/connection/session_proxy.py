@@ -13,17 +13,24 @@ async def run_through(conn: Any, process: SSHServerProcess[bytes]) -> None:
     """Run what the client asked for by a client's connection, and end as that ended."""
 
     with_terminal = process.term_type is not None
+    chan: Any = process.channel
+    display = chan.get_x11_display()
+    # The display has another name there.
+    env = {name: value for name, value in process.env.items() if not display or name not in ('DISPLAY', 'XAUTHORITY')}
 
     try:
         there = await conn.create_process(
             process.command,
             subsystem=process.subsystem,
-            env=process.env,
+            env=env,
             send_env=None,
             request_pty='force' if with_terminal else False,
             term_type=process.term_type,
             term_size=process.term_size if with_terminal else (),
             term_modes=process.term_modes if with_terminal else (),
+            x11_forwarding='ignore_failure' if display else False,
+            x11_display=display,
+            x11_auth_path=process.env.get('XAUTHORITY'),
             encoding=None,
         )
     except (ChannelOpenError, DisconnectError) as exc:

@@ -29,11 +29,11 @@ class SessionDisplay:
         single_connection: bool,
         logger: ContextLogger,
     ) -> None:
+        self._auth_path = auth_path or default_path()
         self.display = display
-        self.environment = {'DISPLAY': display}
+        self.environment = {'DISPLAY': display, 'XAUTHORITY': self._auth_path}
         self._loop = loop
         self._entry = entry
-        self._auth_path = auth_path or default_path()
         self._single_connection = single_connection
         self._logger = logger
         self._listener: SocketListener | None = None
@@ -41,9 +41,6 @@ class SessionDisplay:
         self._closed = False
         self._file_lock = Lock()
         self._written = False
-
-        if auth_path:
-            self.environment['XAUTHORITY'] = auth_path
 
     def listen(self, listener: SocketListener) -> None:
         """Take the listener, which ends with the session."""

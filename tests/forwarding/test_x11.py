@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssh_fast.channel.x11_channel import X11Request
 from ssh_fast.errors import ChannelListenError, PacketDecodeError
 from ssh_fast.forwarding import x11_auth, x11_display
 from ssh_fast.forwarding.x11_auth import (
@@ -31,6 +32,7 @@ from ssh_fast.forwarding.x11_auth import (
 )
 from ssh_fast.forwarding.x11_display import X11Display, bind_display
 from ssh_fast.forwarding.x11_setup import MAX_DATA, MAX_NAME, MAX_SIZE, X11Setup
+from ssh_fast.wire import Cursor, encode_boolean, encode_string, encode_uint32
 
 # --- the first message of a client
 
@@ -76,6 +78,31 @@ def test_the_message_is_what_the_protocol_says(order, sign):
 def test_a_message_that_would_be_long_is_refused_by_its_head(name, data):
     with pytest.raises(PacketDecodeError, match='at most'):
         X11Setup.parse(b'l\0' + pack('<HHHH', 11, 0, name, data) + bytes(2))
+
+
+# --- what a session asks for
+
+requests = st.builds(
+    X11Request,
+    st.booleans(),
+    st.from_regex(rb'[A-Za-z0-9_-]{1,64}', fullmatch=True),
+    st.binary(min_size=1, max_size=256),
+    st.integers(0, 0xFFFFFFFF),
+)
+
+
+@given(requests)
+def test_requests_are_read_as_they_were_written(request):
+    assert X11Request.decode(Cursor(b''.join(request.encode()))) == request
+
+
+@given(st.booleans(), st.binary(max_size=80), st.binary(max_size=600), st.integers(0, 0xFFFFFFFF))
+def test_a_request_is_taken_only_if_an_entry_can_be_made_of_it(single, protocol, digits, screen):
+    fields = encode_boolean(single), encode_string(protocol), encode_string(digits), encode_uint32(screen)
+    request = X11Request.decode(Cursor(b''.join(fields)))
+    if request:
+        assert request.protocol == protocol and request.cookie.hex().encode() == digits.lower()
+        assert protocol.replace(b'-', b'').replace(b'_', b'').isalnum() and len(protocol) <= 64
 
 
 # --- names of displays

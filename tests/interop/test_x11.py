@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ssh_fast.wire import encode_boolean, encode_string, encode_uint32
 from tests.interop import peers
 from tests.interop.asyncssh_peer import asyncssh_server
 from tests.interop.ours import our_server, until, watching
-from tests.interop.peers import KeyRing, OpenSSHServer, Target, find_program, plain_environment
+from tests.interop.peers import KeyRing, OpenSSHServer, Target, find_program, make_target, plain_environment
 
 SHOWN = 'vendor string'
 
@@ -343,6 +344,46 @@ async def test_a_connection_that_is_dropped_leaves_nothing(
         await made[0].lost
         shell.release.set()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_session_on_another_server(key_ring: KeyRing, screen: Screen, tmp_path: Path) -> None:
+    """The display follows a session through our server to an sshd."""
+    with sshd(key_ring, tmp_path) as far:
+        async with ssh_fast.connect(**far.connect_options()) as onward:
+
+            class Proxy(ssh_fast.SSHServer):
+                def session_requested(self) -> Any:
+                    return onward
+
+            async with shell_server(key_ring, tmp_path, server_factory=Proxy) as (near, _, auth):
+                async with ssh_fast.connect(**wanted(near, screen)) as connection:
+                    result = await connection.run('xdpyinfo', check=True)
+                    assert SHOWN in str(result.stdout)
+                    result = await connection.run('echo "[$DISPLAY]"', x11_forwarding=False)
+                    assert result.stdout == '[]\n'
+                await until(lambda: not read_entries(str(auth)))
+
+
+@pytest.mark.parametrize('allowed', [True, False])
+async def test_the_example_of_shells(key_ring: KeyRing, screen: Screen, tmp_path: Path, allowed: bool) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    command = [sys.executable, str(root / 'examples/shell_server.py'), '--port', '0', '--shell', '/bin/sh']
+    command += ['--host-key', str(key_ring.private('host-ed25519', 'ed25519'))]
+    command += ['--authorized-keys', str(key_ring.public('user', 'ed25519'))]
+    environment = {**plain_environment(), 'PYTHONPATH': str(root), 'XAUTHORITY': str(tmp_path / 'Xauthority')}
+    server = await asyncio.create_subprocess_exec(
+        *command, *['--forward-x11'] * allowed, env=environment, stdin=-3, stdout=-1
+    )
+    try:
+        assert server.stdout
+        port = int((await server.stdout.readline()).split()[-1])
+        target = make_target(key_ring, tmp_path, port, [key_ring.public('host-ed25519')])
+        async with ssh_fast.connect(**wanted(target, screen, x11_forwarding='ignore_failure')) as connection:
+            result = await connection.run('xdpyinfo')
+            assert (SHOWN in str(result.stdout)) == allowed, result
+    finally:
+        server.terminate()
+        await server.wait()
 
 
 # --- who has no cookie, or a wrong one
