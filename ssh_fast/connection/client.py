@@ -108,7 +108,7 @@ class SSHClientConnection(TunnelingClientConnection):
             ca_signature_algs=options.ca_signature_algs,
             x509_trusted=options.x509_authorities,
             x509_purposes=options.x509_purposes,
-            accept_new=self._accept_new_host if options.strict_host_key_checking == 'accept-new' else None,
+            accept_new=self._accept_new_host if self._accepts_new_hosts() else None,
         )
 
         return TransportOptions(
@@ -139,6 +139,10 @@ class SSHClientConnection(TunnelingClientConnection):
         """Return the server's host key, once it is trusted; None if GSSAPI proved who the server is."""
 
         return self._host_key
+
+    def _accepts_new_hosts(self) -> bool:
+        # Who connects to us is not somebody whom the user chose. The options of a listener may have been updated.
+        return self._options.strict_host_key_checking == 'accept-new' and not self._accepted
 
     def _accept_new_host(self, key: SSHKey) -> None:
         """Trust a server at first sight, and write its key down: it is not trusted if that fails."""

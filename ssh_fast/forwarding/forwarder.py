@@ -23,9 +23,11 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
         self._to_channel = to_channel
         self._end = _SocketEnd(self)
         self._chan: SSHChannel[bytes] | None = None
+        self._started = False
         self._lost = False
         self._ended = False          # the channel's data has ended
         self._socket_ended = False
+        self._socket_lost = False
         self.local_port = 0          # of the socket, if it is one of TCP
 
     async def __aenter__(self) -> Self:
@@ -83,8 +85,18 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     def session_started(self) -> None:
         """Begin to read the socket."""
 
+        assert self._chan is not None
+
+        self._started = True
         self._end.write(self._to_socket)
         self.socket_received(self._to_channel)
+
+        if self._socket_ended:
+            self._chan.write_eof()
+
+        if self._socket_lost:
+            self._chan.close()
+
         self._end.resume_reading()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -124,9 +136,12 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     # --- the socket's calls
 
     def socket_received(self, data: bytes) -> None:
-        """Pass data on to the channel."""
+        """Pass data on to the channel; keep what uvloop has read before there is one, although it was told not to."""
 
-        if data and self._chan and not self._chan.is_closing():
+        if not self._started:
+            self._to_channel += data
+            self._end.pause_reading()
+        elif data and self._chan and not self._chan.is_closing():
             self._chan.write(data)
 
     def socket_paused(self, paused: bool) -> None:
@@ -141,9 +156,12 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     def socket_ended(self) -> None:
         """Pass the end of the socket's data on."""
 
+        if self._socket_ended:
+            return
+
         self._socket_ended = True
 
-        if self._chan and not self._chan.is_closing():
+        if self._started and self._chan and not self._chan.is_closing():
             self._chan.write_eof()
 
         self._finish()
@@ -151,7 +169,9 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     def socket_lost(self, exc: Exception | None) -> None:
         """Close the channel: the socket was reset, or has nothing more to give or to take."""
 
-        if self._chan and not self._lost:
+        self._socket_lost = True
+
+        if self._started and self._chan and not self._lost:
             if exc:
                 self._chan.abort()
             else:

@@ -225,6 +225,44 @@ async def test_jump_hosts_of_what_listens_end_with_the_last_connection(tmp_path:
         await settled(made[0].conn.is_closed)
 
 
+async def test_servers_lead_through_jump_hosts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has no client's configuration: that of the jump host is the user's own."""
+    (tmp_path / '.ssh').mkdir()
+    (tmp_path / '.ssh/config').write_text(f'UserKnownHostsFile {tmp_path}/hosts\nUser jumper\nIdentityFile none\n')
+    (tmp_path / 'hosts').write_text(f'* {KEY}\n')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    users: list[str] = []
+
+    class Gate(Cat):
+        def begin_auth(self, username: str) -> bool:
+            users.append(username)
+            return False
+
+    async with server(server_factory=Gate) as gate, listening() as (waiting, port):
+        tunnel = f'{LOOPBACK}:{gate}'
+        async with ssh_fast.listen(LOOPBACK, 0, tunnel=tunnel, **SERVER) as acceptor:
+            async with ssh_fast.connect(LOOPBACK, acceptor.get_port(), **OPTIONS) as conn:
+                await use(conn)
+        async with ssh_fast.connect_reverse(LOOPBACK, port, tunnel=tunnel, **SERVER):
+            await use(await waiting.came.get())
+        assert users == ['jumper', 'jumper']
+        with pytest.raises(ssh_fast.HostKeyNotVerifiable) as caught:
+            (tmp_path / 'hosts').write_text('')
+            await ssh_fast.listen(LOOPBACK, 0, tunnel=tunnel, **SERVER)
+        assert tunnel in caught.value.__notes__[0]
+
+
+async def test_new_hosts_are_never_accepted_from_who_connects(tmp_path: Path) -> None:
+    waiting, hosts = Waiting(), tmp_path / 'hosts'
+    hosts.write_text('')
+    options = {**waiting.options, 'known_hosts': str(hosts)}
+    async with ssh_fast.listen_reverse(LOOPBACK, 0, **options) as acceptor:
+        acceptor.update(strict_host_key_checking='accept-new')
+        with pytest.raises(ssh_fast.HostKeyNotVerifiable):
+            await ssh_fast.connect_reverse(LOOPBACK, acceptor.get_port(), **SERVER)
+    assert hosts.read_text() == ''
+
+
 async def test_a_gate_that_refuses_to_listen() -> None:
     class Closed(Cat):
         def server_requested(self, *where: Any) -> Any:
