@@ -10,36 +10,19 @@ import asyncio
 import contextlib
 import functools
 from pathlib import Path
-from typing import Any
 
 import ssh_fast
-from ssh_fast import FXF_APPEND, FXF_CREAT, FXF_TRUNC, FXF_WRITE
-
-
-class ReadOnlyServer(ssh_fast.SFTPServer):
-    """Refuses all that changes something."""
-
-    def open(self, path: bytes, pflags: int, attrs: ssh_fast.SFTPAttrs) -> Any:
-        if pflags & (FXF_WRITE | FXF_APPEND | FXF_CREAT | FXF_TRUNC):
-            raise ssh_fast.SFTPPermissionDenied('This server is read-only')
-
-        return super().open(path, pflags, attrs)
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> None:
-        raise ssh_fast.SFTPPermissionDenied('This server is read-only')
-
-    mkdir = rmdir = remove = rename = posix_rename = symlink = link = setstat = lsetstat = fsetstat = _refuse
 
 
 async def serve(options: argparse.Namespace) -> None:
-    server_class = ReadOnlyServer if options.read_only else ssh_fast.SFTPServer
-
     async with ssh_fast.listen(
         options.host,
         options.port,
         server_host_keys=[options.host_key or ssh_fast.generate_private_key('ssh-ed25519')],
         authorized_client_keys=options.authorized_keys,
-        sftp_factory=functools.partial(server_class, chroot=options.folder),
+        sftp_factory=functools.partial(
+            ssh_fast.SFTPServer, chroot=options.folder, read_only=options.read_only
+        ),
         allow_scp=True,
     ) as server:
         print(f'Listening on port {server.get_port()}', flush=True)

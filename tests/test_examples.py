@@ -659,6 +659,7 @@ def test_read_only_sftp_server(keys: list[object], target_of: Callable[[int], Ta
             result = peers.sftp(target, change).run(check=False)
             assert result.status != 0, change
 
+        assert peers.scp(target, str(tmp_path / 'got'), 'remote:/new', sftp_mode=False).run(check=False).status != 0
         assert [path.name for path in folder.iterdir()] == ['file']
         assert (folder / 'file').read_bytes() == b'content'
 

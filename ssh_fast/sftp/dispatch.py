@@ -8,16 +8,28 @@ import io
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from .. import constants as c
 from .._sftp_codec import MAX_MESSAGE, RequestAssembler
 from ..wire import Cursor, encode_string, encode_uint32
-from .attrs import SFTPAttrs, SFTPLimits, SFTPName, SFTPVFSAttrs, encode_names
-from .errors import SFTPInvalidHandle, SFTPOpUnsupported, encode_status
+from . import server_extensions as extensions
+from .attrs import SFTPAttrs, SFTPLimits, SFTPName
+from .errors import SFTPInvalidHandle, SFTPOpUnsupported
 from .handles import Handle, HandleTable
 from .lane import Lane
 from .server import SFTPServer
+from .server_replies import (
+    EOF,
+    Reply,
+    Request,
+    attrs_reply,
+    data_reply,
+    done,
+    handle_reply,
+    path_reply,
+    vfs_reply,
+)
 
 # The longest READ that is answered in full and the longest WRITE that is announced: OpenSSH's figure.
 MAX_BLOCK = 261120
@@ -35,50 +47,12 @@ EXTENSIONS = (
     (b'fsync@openssh.com', b'1'),
     (b'lsetstat@openssh.com', b'1'),
     (b'limits@openssh.com', b'1'),
+    (b'expand-path@openssh.com', b'1'),
+    (b'copy-data', b'1'),
+    (b'home-directory', b'1'),
+    (b'users-groups-by-id@openssh.com', b'1'),
+    (b'check-file', b''),
 )
-
-Reply = tuple[int, bytes]
-
-_OK = (c.FXP_STATUS, encode_status(c.FX_OK, 'Success'))
-_EOF = (c.FXP_STATUS, encode_status(c.FX_EOF, 'End of file'))
-
-
-class Request(NamedTuple):
-    """A decoded request: what it has to wait for, what does it, and what makes a reply of the result."""
-
-    lane: Lane
-    exclusive: bool
-    call: Callable[[], Any]
-    reply: Callable[[Any], Reply]
-
-
-def _done(_: object) -> Reply:
-    return _OK
-
-
-def _attrs_reply(result: os.stat_result | SFTPAttrs) -> Reply:
-    attrs = SFTPAttrs.from_local(result) if isinstance(result, os.stat_result) else result
-
-    return c.FXP_ATTRS, attrs.encode()
-
-
-def _vfs_reply(result: os.statvfs_result | SFTPVFSAttrs) -> Reply:
-    attrs = SFTPVFSAttrs.from_local(result) if isinstance(result, os.statvfs_result) else result
-
-    return c.FXP_EXTENDED_REPLY, attrs.encode()
-
-
-def _path_reply(path: bytes) -> Reply:
-    return c.FXP_NAME, encode_names([SFTPName(path, path)])
-
-
-def _data_reply(data: bytes) -> Reply:
-    return (c.FXP_DATA, encode_string(data)) if data else _EOF
-
-
-def _handle_reply(handle: bytes) -> Reply:
-    return c.FXP_HANDLE, encode_string(handle)
-
 
 def _overridden(server: SFTPServer, method: str) -> bool:
     return getattr(getattr(server, method), '__func__', None) is not getattr(SFTPServer, method)
@@ -117,6 +91,9 @@ class Dispatcher:
 
         if not decode:
             raise SFTPOpUnsupported(f'Unknown SFTP request type {message_type}')
+
+        if self._server.read_only:
+            extensions.refuse_changes(message_type, Cursor(body))
 
         return decode(self, Cursor(body))
 
@@ -200,13 +177,13 @@ class Dispatcher:
     def _decode_close(self, cursor: Cursor) -> Request:
         handle, opened = self._opened(cursor)
 
-        return Request(opened.lane, True, lambda: self.close(handle), _done)
+        return Request(opened.lane, True, lambda: self.close(handle), done)
 
     def _decode_read(self, cursor: Cursor) -> Request:
         _, opened = self._open_file(cursor)
         offset, size = cursor.uint64(), min(cursor.uint32(), MAX_BLOCK)
 
-        return Request(opened.lane, True, lambda: self._server.read(opened.file_obj, offset, size), _data_reply)
+        return Request(opened.lane, True, lambda: self._server.read(opened.file_obj, offset, size), data_reply)
 
     def _decode_write(self, cursor: Cursor) -> Request:
         handle, opened = self._open_file(cursor)
@@ -217,12 +194,12 @@ class Dispatcher:
 
             return self._server.write(opened.file_obj, offset, data)
 
-        return Request(opened.lane, True, call, _done)
+        return Request(opened.lane, True, call, done)
 
     def _decode_fstat(self, cursor: Cursor) -> Request:
         _, opened = self._open_file(cursor)
 
-        return Request(opened.lane, True, lambda: self._server.fstat(opened.file_obj), _attrs_reply)
+        return Request(opened.lane, True, lambda: self._server.fstat(opened.file_obj), attrs_reply)
 
     def _decode_fsetstat(self, cursor: Cursor) -> Request:
         handle, opened = self._open_file(cursor)
@@ -233,7 +210,7 @@ class Dispatcher:
 
             return self._server.fsetstat(opened.file_obj, attrs)
 
-        return Request(opened.lane, True, call, _done)
+        return Request(opened.lane, True, call, done)
 
     def _settle(self, handle: bytes, opened: Handle) -> None:
         """Before Python changes a file: what was asked for earlier is read as it was."""
@@ -244,7 +221,7 @@ class Dispatcher:
     def _decode_fstatvfs(self, cursor: Cursor) -> Request:
         _, opened = self._open_file(cursor)
 
-        return Request(opened.lane, True, lambda: self._server.fstatvfs(opened.file_obj), _vfs_reply)
+        return Request(opened.lane, True, lambda: self._server.fstatvfs(opened.file_obj), vfs_reply)
 
     def _decode_fsync(self, cursor: Cursor) -> Request:
         _, opened = self._open_file(cursor)
@@ -255,14 +232,14 @@ class Dispatcher:
 
             return self._server.fsync(opened.file_obj)
 
-        return Request(opened.lane, True, call, _done)
+        return Request(opened.lane, True, call, done)
 
     # --- directories
 
     def _decode_opendir(self, cursor: Cursor) -> Request:
         path = cursor.string()
 
-        return Request(self._paths, False, lambda: self._open_directory(path), _handle_reply)
+        return Request(self._paths, False, lambda: self._open_directory(path), handle_reply)
 
     async def _open_directory(self, path: bytes) -> bytes:
         """Begin a listing: its first name is fetched, so that a directory that cannot be read fails here."""
@@ -293,7 +270,7 @@ class Dispatcher:
 
     async def _read_names(self, opened: Handle) -> Reply:
         if opened.held_back is None:
-            return _EOF
+            return EOF
 
         first, opened.held_back = opened.held_back, None
         entries = [await self._encoded(first)]
@@ -322,31 +299,31 @@ class Dispatcher:
         return Request(self._paths, exclusive, lambda: getattr(self._server, method)(*args), reply)
 
     def _decode_stat(self, cursor: Cursor) -> Request:
-        return self._path_request('stat', False, _attrs_reply, cursor.string())
+        return self._path_request('stat', False, attrs_reply, cursor.string())
 
     def _decode_lstat(self, cursor: Cursor) -> Request:
-        return self._path_request('lstat', False, _attrs_reply, cursor.string())
+        return self._path_request('lstat', False, attrs_reply, cursor.string())
 
     def _decode_setstat(self, cursor: Cursor) -> Request:
-        return self._path_request('setstat', True, _done, cursor.string(), SFTPAttrs.decode(cursor))
+        return self._path_request('setstat', True, done, cursor.string(), SFTPAttrs.decode(cursor))
 
     def _decode_remove(self, cursor: Cursor) -> Request:
-        return self._path_request('remove', True, _done, cursor.string())
+        return self._path_request('remove', True, done, cursor.string())
 
     def _decode_mkdir(self, cursor: Cursor) -> Request:
-        return self._path_request('mkdir', True, _done, cursor.string(), SFTPAttrs.decode(cursor))
+        return self._path_request('mkdir', True, done, cursor.string(), SFTPAttrs.decode(cursor))
 
     def _decode_rmdir(self, cursor: Cursor) -> Request:
-        return self._path_request('rmdir', True, _done, cursor.string())
+        return self._path_request('rmdir', True, done, cursor.string())
 
     def _decode_realpath(self, cursor: Cursor) -> Request:
-        return self._path_request('realpath', False, _path_reply, cursor.string())
+        return self._path_request('realpath', False, path_reply, cursor.string())
 
     def _decode_rename(self, cursor: Cursor) -> Request:
-        return self._path_request('rename', True, _done, cursor.string(), cursor.string())
+        return self._path_request('rename', True, done, cursor.string(), cursor.string())
 
     def _decode_readlink(self, cursor: Cursor) -> Request:
-        return self._path_request('readlink', False, _path_reply, cursor.string())
+        return self._path_request('readlink', False, path_reply, cursor.string())
 
     def _decode_symlink(self, cursor: Cursor) -> Request:
         # OpenSSH sends the target first, where the draft has the link's path; its clients are nearly all there are,
@@ -354,7 +331,7 @@ class Dispatcher:
         first, second = cursor.string(), cursor.string()
         target, link = (second, first) if self._link_first else (first, second)
 
-        return self._path_request('symlink', True, _done, target, link)
+        return self._path_request('symlink', True, done, target, link)
 
     # --- extensions
 
@@ -368,21 +345,59 @@ class Dispatcher:
         return decode(self, cursor)
 
     def _decode_posix_rename(self, cursor: Cursor) -> Request:
-        return self._path_request('posix_rename', True, _done, cursor.string(), cursor.string())
+        return self._path_request('posix_rename', True, done, cursor.string(), cursor.string())
 
     def _decode_statvfs(self, cursor: Cursor) -> Request:
-        return self._path_request('statvfs', False, _vfs_reply, cursor.string())
+        return self._path_request('statvfs', False, vfs_reply, cursor.string())
 
     def _decode_hardlink(self, cursor: Cursor) -> Request:
-        return self._path_request('link', True, _done, cursor.string(), cursor.string())
+        return self._path_request('link', True, done, cursor.string(), cursor.string())
 
     def _decode_lsetstat(self, cursor: Cursor) -> Request:
-        return self._path_request('lsetstat', True, _done, cursor.string(), SFTPAttrs.decode(cursor))
+        return self._path_request('lsetstat', True, done, cursor.string(), SFTPAttrs.decode(cursor))
+
+    def _decode_copy_data(self, cursor: Cursor) -> Request:
+        _, source = self._open_file(cursor)
+        offset, length = cursor.uint64(), cursor.uint64()
+        handle, target = self._open_file(cursor)
+
+        return extensions.copy_data(
+            self._server, source, target, offset, length, cursor.uint64(), lambda: self._settle(handle, target)
+        )
+
+    def _decode_check_handle(self, cursor: Cursor) -> Request:
+        _, opened = self._open_file(cursor)
+        check = extensions.check_file(self._server, opened, *_check_arguments(cursor))
+
+        return Request(opened.lane, False, check, lambda reply: reply)
+
+    def _decode_check_name(self, cursor: Cursor) -> Request:
+        path, arguments = cursor.string(), _check_arguments(cursor)
+
+        return Request(
+            self._paths,
+            False,
+            lambda: extensions.check_named_file(self._server, path, arguments),
+            lambda reply: reply,
+        )
+
+    def _decode_home_directory(self, cursor: Cursor) -> Request:
+        return extensions.home_directory(self._server, self._paths, cursor.string())
+
+    def _decode_expand_path(self, cursor: Cursor) -> Request:
+        return extensions.expand_path(self._server, self._paths, cursor.string())
+
+    def _decode_names_of_ids(self, cursor: Cursor) -> Request:
+        return extensions.names_of_ids(self._server, self._paths, cursor.string(), cursor.string())
 
     def _decode_limits(self, cursor: Cursor) -> Request:
         limits = SFTPLimits(MAX_MESSAGE, MAX_BLOCK, MAX_BLOCK, self._handles.limit)
 
         return Request(self._paths, False, lambda: limits, lambda _: (c.FXP_EXTENDED_REPLY, limits.encode()))
+
+
+def _check_arguments(cursor: Cursor) -> tuple[bytes, int, int, int]:
+    return cursor.string(), cursor.uint64(), cursor.uint64(), cursor.uint32()
 
 
 _Decoder = Callable[[Dispatcher, Cursor], Request]
@@ -417,4 +432,10 @@ _EXTENDED_DECODERS: dict[bytes, _Decoder] = {
     b'fsync@openssh.com': Dispatcher._decode_fsync,
     b'lsetstat@openssh.com': Dispatcher._decode_lsetstat,
     b'limits@openssh.com': Dispatcher._decode_limits,
+    b'copy-data': Dispatcher._decode_copy_data,
+    b'check-file-handle': Dispatcher._decode_check_handle,
+    b'check-file-name': Dispatcher._decode_check_name,
+    b'home-directory': Dispatcher._decode_home_directory,
+    b'expand-path@openssh.com': Dispatcher._decode_expand_path,
+    b'users-groups-by-id@openssh.com': Dispatcher._decode_names_of_ids,
 }

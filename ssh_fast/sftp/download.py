@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from .. import constants as c
 from ..wire import encode_string
 from .attrs import SFTPAttrs
+from .comparison import Comparison
 from .errors import SFTPError, SFTPFailure
 from .local import LocalOutput, LocalPlace, first_hole, named_error, set_local_attrs
 from .local_part import open_part
 from .remote import RemoteSource
 from .requests import SFTPClientSession
-from .transfer import COMPARED, PIECE, Copy, CopyOptions, Fill, Progress, Transfer, is_copy
+from .transfer import Copy, CopyOptions, Fill, Progress, Transfer, is_copy
 
 
 async def copy_remote_to_local(
@@ -62,6 +63,7 @@ class _Download:
         self._session = session
         self._options = options
         self.source = RemoteSource(session, options)
+        self._comparison = Comparison(session, self.source, options)
 
     async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: LocalPlace) -> int | None:
         options = self._options
@@ -118,7 +120,7 @@ class _Download:
     async def _resumable(self, handle: bytes, attrs: SFTPAttrs, fd: int) -> int:
         """Return how much of a part that an earlier copy left can be kept; it is cut there.
 
-        It must be older than the last change of its source, and its end be what the source has there.
+        It must not be older than the last change of its source, and be what the source has there.
         """
 
         part = os.fstat(fd)
@@ -132,9 +134,7 @@ class _Download:
         if not 0 < size <= (attrs.size or 0) or attrs.mtime is None or attrs.mtime > part.st_mtime:
             size = 0
 
-        begin = max(0, size - COMPARED)
-
-        if size and await self._read_back(handle, begin, size - begin) != os.pread(fd, size - begin, begin):
+        if size and not await self._comparison.is_likely_same(handle, fd, size):
             size = 0
 
         os.ftruncate(fd, size)
@@ -142,20 +142,12 @@ class _Download:
         return size
 
     async def _verify(self, source: bytes, handle: bytes, fd: int, progress: Progress) -> None:
-        """Read the source again, and compare."""
+        """Compare what was written with the source as it is now."""
 
-        for begin in range(0, progress.whole, PIECE):
-            wanted = min(PIECE, progress.whole - begin)
-
-            if await self._read_back(handle, begin, wanted) != os.pread(fd, wanted, begin):
-                # Nothing of it is worth to be kept.
-                progress.whole = 0
-                raise SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
-
-    async def _read_back(self, handle: bytes, offset: int, size: int) -> bytes:
-        silent = Progress(CopyOptions(), b'', b'', size)
-
-        return (await self.source.read(handle, offset, size, self._options.requests, silent)).take_result()
+        if not await self._comparison.is_same(handle, fd, progress.whole):
+            # Nothing of it is worth to be kept.
+            progress.whole = 0
+            raise SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
 
     async def _receive(
         self, source: bytes, handle: bytes, attrs: SFTPAttrs, path: bytes, fd: int, progress: Progress

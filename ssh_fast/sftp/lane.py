@@ -55,3 +55,27 @@ class Lane:
                 begin()
         finally:
             self._admitting = False
+
+
+class LanePair:
+    """Two lanes for a request that changes one thing and looks at another; it begins when its turn has come in both.
+
+    Lanes are entered in an order that is the same for all pairs, so that no two requests wait for each other.
+    """
+
+    __slots__ = ('_lanes',)
+
+    def __init__(self, changed: Lane, looked_at: Lane) -> None:
+        self._lanes = sorted([(changed, True), (looked_at, False)], key=lambda lane: id(lane[0]))
+
+    def enter(self, exclusive: bool, begin: Callable[[], object]) -> None:
+        """Call `begin` now or when its turn comes in both; what is changed is changed by this request alone."""
+
+        (first, first_alone), (second, second_alone) = self._lanes
+        first.enter(first_alone, lambda: second.enter(second_alone, begin))
+
+    def leave(self, exclusive: bool) -> None:
+        """Note that the request has ended, and let the next ones begin."""
+
+        for lane, alone in self._lanes:
+            lane.leave(alone)

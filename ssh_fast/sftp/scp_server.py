@@ -84,6 +84,9 @@ async def _serve(
 
         if command.is_source:
             await _send(calls, command, link, options, failed)
+        elif server.read_only:
+            await link.refuse('This server is read-only', fatal=True)
+            failures += 1
         else:
             await _receive(calls, command, link, options, failed)
     finally:

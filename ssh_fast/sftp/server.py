@@ -169,11 +169,17 @@ class SFTPServer:
     One is made for each SFTP session, by the `sftp_factory` of the server. Any method may be a coroutine instead. An
     `SFTPError` or `OSError` that a method raises becomes the status that the client gets, any other exception a plain
     failure. With `chroot` clients see this directory as `/` and cannot leave it, by `..`, symbolic links or renames.
-    A subclass that overrides `map_path` and `reverse_map_path` shows its own tree.
+    A subclass that overrides `map_path` and `reverse_map_path` shows its own tree. With `read_only` whatever would
+    change something is refused before a method is called, by SCP too; a subclass may have it as an attribute.
     """
 
-    def __init__(self, chan: ServerChannel, chroot: bytes | str | os.PathLike[str] | None = None) -> None:
+    read_only = False
+
+    def __init__(
+        self, chan: ServerChannel, chroot: bytes | str | os.PathLike[str] | None = None, *, read_only: bool = False
+    ) -> None:
         self._chan = chan
+        self.read_only = read_only or self.read_only
         self._chroot: bytes | None = None
         self._paths: Paths = HostPaths()
 
@@ -396,6 +402,19 @@ class SFTPServer:
         """Return the absolute form of a path, without links and dots; it need not exist."""
 
         return self.reverse_map_path(self._paths.resolve(self.map_path(path)))
+
+    def home_directory(self, user: bytes) -> bytes | Awaitable[bytes]:
+        """Return the home directory of a user of the system, as the client sees it; of no name, the process's own."""
+
+        if self._chroot is not None:
+            return b'/'
+
+        try:
+            home = pwd.getpwnam(os.fsdecode(user)).pw_dir if user else os.path.expanduser('~')
+        except KeyError:
+            raise SFTPNoSuchFile('No such user') from None
+
+        return self.reverse_map_path(os.fsencode(home))
 
     async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         """Yield the entries of a directory with their attributes, `.` and `..` first."""

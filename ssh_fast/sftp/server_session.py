@@ -11,7 +11,7 @@ from ..channel.session import SSHServerSession
 from ..errors import PacketDecodeError, ProtocolError
 from ..logging import printable
 from ..wire import encode_string
-from .dispatch import EXTENSIONS, Dispatcher, Reply, Request
+from .dispatch import EXTENSIONS, Dispatcher
 from .errors import (
     SFTPBadMessage,
     SFTPError,
@@ -23,6 +23,7 @@ from .errors import (
 )
 from .handles import HandleTable
 from .server import SFTPServer
+from .server_replies import Reply, Request
 
 SFTPServerFactory = Callable[[Any], SFTPServer | Awaitable[SFTPServer]]
 

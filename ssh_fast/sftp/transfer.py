@@ -45,10 +45,6 @@ _LARGE = 1 << 20
 _BESIDE = 8
 _DEEP = 16
 
-# What is compared of the end of a file that is resumed, and what is read at once to verify one.
-COMPARED = 256 * 1024
-PIECE = 8 << 20
-
 # So many directories are entered below each other before a task of its own goes on.
 _LEVELS = 32
 

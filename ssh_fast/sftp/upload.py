@@ -8,13 +8,14 @@ from .. import constants as c
 from .._sftp_codec import WritePipeline
 from ..wire import encode_string
 from .attrs import SFTPAttrs
+from .comparison import Comparison
 from .errors import SFTPFailure
 from .local import data_ranges, open_local
 from .remote import RemoteSource, RemoteTarget, preserved
 from .remote_output import RemoteOutput, open_part
 from .requests import SFTPClientSession
 from .symlink import SymlinkOrder
-from .transfer import COMPARED, PIECE, Copy, CopyOptions, Progress, Transfer, is_copy
+from .transfer import Copy, CopyOptions, Progress, Transfer, is_copy
 
 # The sizes of files that are made up as they are read are not known: they are read in pieces of this.
 _PIECE = 1 << 20
@@ -54,7 +55,7 @@ class _Upload:
         self._session = session
         self._options = options
         self._block = options.block(session.write_size, session.write_size)
-        self._written = RemoteSource(session, options)
+        self._comparison = Comparison(session, RemoteSource(session, options), options)
         self.target = target
 
     async def copy_file(self, source: bytes, attrs: SFTPAttrs, place: bytes) -> int | None:
@@ -124,7 +125,7 @@ class _Upload:
     async def _resumable(self, handle: bytes, attrs: SFTPAttrs, fd: int) -> int:
         """Return how much of a part that an earlier copy left can be kept; the rest is cut off.
 
-        It must be older than the last change of its source, and its end be what the source has there.
+        It must not be older than the last change of its source, and be what the source has there.
         """
 
         part = await self._session.attrs(c.FXP_FSTAT, encode_string(handle))
@@ -136,9 +137,7 @@ class _Upload:
         if size > (attrs.size or 0) or part.mtime is None or int(attrs.mtime or 0) > int(part.mtime):
             size = 0
 
-        begin = max(0, size - COMPARED)
-
-        if size and await self._read_back(handle, begin, size - begin) != os.pread(fd, size - begin, begin):
+        if size and not await self._comparison.is_likely_same(handle, fd, size):
             size = 0
 
         if not size:
@@ -147,21 +146,13 @@ class _Upload:
         return size
 
     async def _verify(self, source: bytes, fd: int, size: int, handle: bytes) -> None:
-        """Read what was written again, and compare."""
+        """Compare what was written with the source."""
 
-        for begin in range(0, size, PIECE):
-            wanted = min(PIECE, size - begin)
-
-            if await self._read_back(handle, begin, wanted) != os.pread(fd, wanted, begin):
-                exc = SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
-                # Nothing of it is worth to be kept.
-                exc.offset = 0
-                raise exc
-
-    async def _read_back(self, handle: bytes, offset: int, size: int) -> bytes:
-        silent = Progress(CopyOptions(), b'', b'', size)
-
-        return (await self._written.read(handle, offset, size, self._options.requests, silent)).take_result()
+        if not await self._comparison.is_same(handle, fd, size):
+            exc = SFTPFailure(f'{os.fsdecode(source)} is not what was written of it')
+            # Nothing of it is worth to be kept.
+            exc.offset = 0
+            raise exc
 
     async def _send_unsized(self, source: bytes, fd: int, handle: bytes, progress: Progress) -> int:
         """Write a file that claims to be empty: those of /proc are not."""

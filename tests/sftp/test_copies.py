@@ -202,6 +202,8 @@ async def test_errors_of_copies(near: Path, far: Path) -> None:
 
         assert (far / 'tree' / 'good').read_text() == 'good'
 
+        sftp.session.extensions.pop(b'copy-data')
+
         with pytest.raises(SFTPOpUnsupported):
             await sftp.copy('tree/good', 'x', remote_only=True)
 

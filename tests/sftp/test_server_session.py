@@ -204,10 +204,11 @@ async def test_version_limits_and_end(tmp_path: Path) -> None:
         names.add(cursor.string())
         cursor.string()
 
-    assert names == {
-        name + b'@openssh.com'
-        for name in (b'posix-rename', b'statvfs', b'fstatvfs', b'hardlink', b'fsync', b'lsetstat', b'limits')
-    }
+    openssh = (
+        b'posix-rename', b'statvfs', b'fstatvfs', b'hardlink', b'fsync', b'lsetstat', b'limits', b'expand-path',
+        b'users-groups-by-id',
+    )
+    assert names == {name + b'@openssh.com' for name in openssh} | {b'copy-data', b'home-directory', b'check-file'}
     kind, body = await client.ask(FXP_EXTENDED, encode_string(b'limits@openssh.com'))
     limits = SFTPLimits.decode(Cursor(body))
     assert kind == FXP_EXTENDED_REPLY and limits.max_read_len == limits.max_write_len == 261120
