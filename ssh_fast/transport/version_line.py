@@ -68,6 +68,9 @@ class VersionReader:
                 f'Expected an SSH identification line after at most {MAX_OTHER_LINES} others, got {_show(line)}'
             )
 
+        if 0 in line:
+            raise ProtocolNotSupported(f'Expected lines of text before the SSH identification line, got {_show(line)}')
+
 
 def _show(line: bytes) -> str:
     return repr(printable(line.decode(errors='replace'), 64))

@@ -90,3 +90,10 @@ def test_banner_lines_byte_by_byte_and_bare_lf() -> None:
     end = End(options(), is_client=True)
     end.feed(b'SSH-2.0-bare\n')
     assert end.transport.server_version == b'SSH-2.0-bare'
+
+
+def test_lines_before_the_identification_are_text() -> None:
+    reader = VersionReader(is_client=True)
+    assert reader.line_received(b'caf\xc3\xa9, be welcome\x1b[0m') is None
+    with pytest.raises(ProtocolNotSupported, match='lines of text'):
+        reader.line_received(b'\0\0\0\x0c\x0a\x14')
