@@ -39,6 +39,7 @@ class SSHChannel(Generic[AnyStr]):
     flow_class: type[ChannelFlow] = ChannelFlow
     _read_datatypes: ClassVar[frozenset[int]] = frozenset()
     _write_datatypes: ClassVar[frozenset[int]] = frozenset()
+    _patient: ClassVar[bool] = False    # whether a close waits for ever for a peer that does not take the data
 
     def __init__(
         self,
@@ -334,7 +335,7 @@ class SSHChannel(Generic[AnyStr]):
         self._flush()
 
         if self._link and not self._close_watch and not self._closed.is_set():
-            self._close_watch = CloseWatch(self._loop, self._link.flow, self._close_unanswered)
+            self._close_watch = CloseWatch(self._loop, self._link.flow, self._close_unanswered, self._patient)
 
     def _close_unanswered(self) -> None:
         """End without the peer, which keeps the channel's number until it closes its side."""

@@ -19,8 +19,12 @@ S = TypeVar('S', bound=SSHSession[Any])
 
 
 class SSHForwardChannel(SSHChannel[AnyStr]):
-    """A channel that carries a connection, opened by either side."""
+    """A channel that carries a connection, opened by either side.
 
+    Who wrote to such a connection does not hear that its end was not taken, so that is waited for.
+    """
+
+    _patient = True
     _created: asyncio.Future[None] | None = None
 
     def set_session(self, session: SSHSession[AnyStr]) -> None:
@@ -48,6 +52,10 @@ class SSHForwardChannel(SSHChannel[AnyStr]):
         try:
             await self._created
         except BaseException:
+            if not self._started:
+                # It never was its session: whoever made it lets go of what it holds.
+                self._session = None
+
             self.abort()
             raise
 

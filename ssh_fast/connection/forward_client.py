@@ -98,7 +98,7 @@ class ClientForwarding(Forwarding):
 
             raise
 
-        forwarder = SSHForwarder(self._loop, request.granted(), request.rest)
+        forwarder = SSHForwarder(self._loop, request.granted(), request.rest, self._lingering)
         await forwarder.attach(sock)
 
         try:

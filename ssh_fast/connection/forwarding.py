@@ -14,6 +14,7 @@ from ..channel.tuntap_channel import SSHTunTapChannel
 from ..constants import OPEN_CONNECT_FAILED
 from ..errors import ChannelOpenError
 from ..forwarding.forwarder import SSHForwarder
+from ..forwarding.lingering import Lingering
 from ..forwarding.listeners import SocketListener, listen_path, listen_tcp
 from ..forwarding.targets import connect_path, connect_tcp
 from ..logging import printable
@@ -47,6 +48,7 @@ class Forwarding:
         self._loop = loop
         self._max_window = max_window
         self._listeners: list[SocketListener] = []
+        self._lingering = Lingering(loop)
         self._closed = False
 
     def tcp_channel(
@@ -74,6 +76,8 @@ class Forwarding:
         """Listen on nothing any more: the connection has ended."""
 
         self._closed = True
+
+        self._lingering.end()
 
         for listener in self._listeners:
             listener.abandon()
@@ -134,7 +138,7 @@ class Forwarding:
                     sock.close()
                     return
 
-            forwarder = SSHForwarder(self._loop)
+            forwarder = SSHForwarder(self._loop, lingering=self._lingering)
             await forwarder.attach(sock)
 
             try:
@@ -166,7 +170,7 @@ class Forwarding:
         return await self._forward(connect_path(path), path)
 
     async def _forward(self, connecting: Awaitable[socket.socket], where: str) -> SSHForwarder:
-        forwarder = SSHForwarder(self._loop)
+        forwarder = SSHForwarder(self._loop, lingering=self._lingering)
 
         try:
             await forwarder.attach(await connecting)

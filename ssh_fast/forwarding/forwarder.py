@@ -1,7 +1,8 @@
 """What joins a channel with a connected socket: bytes, ends and back pressure are passed on in both directions.
 
 Memory is bounded: while the socket takes no data the channel's reading pauses, and at most its receive window waits;
-while the peer takes none, the socket is not read.
+while the peer takes none, the socket is not read. What has come is written however long that takes, also when the
+channel has ended: see `Lingering`.
 """
 
 import asyncio
@@ -10,15 +11,25 @@ from typing import Any, Self, cast
 
 from ..channel.channel import SSHChannel
 from ..channel.session import SSHTCPSession, SSHUNIXSession
-
-_CLOSE_TIMEOUT = 10.0     # seconds that the last bytes may take to leave before a socket is closed without them
+from .lingering import Lingering
 
 
 class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
     """The session of a channel that leads to a socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, to_socket: bytes = b'', to_channel: bytes = b'') -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        to_socket: bytes = b'',
+        to_channel: bytes = b'',
+        lingering: Lingering | None = None,
+    ) -> None:
+        if lingering is None:
+            lingering = Lingering(loop)
+            lingering.end()
+
         self._loop = loop
+        self._lingering = lingering
         self._to_socket = to_socket      # what goes first, once the channel is open
         self._to_channel = to_channel
         self._end = _SocketEnd(self)
@@ -65,7 +76,7 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
         """Tell the socket's other end that there is no channel, and close it."""
 
         self._end.write(reply)
-        self._end.close(self._loop)
+        self._let_go()
 
     def close(self) -> None:
         """Drop the socket, and close the channel if there is one."""
@@ -123,15 +134,21 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
 
         self._end.resume_reading()
 
+    def peer_closed(self) -> None:
+        """Take note that the peer has closed the channel, whose data the socket has yet to take."""
+
+        if not self._socket_lost:
+            self._lingering.add(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let the socket go, when it has taken what came."""
+        """Let the socket go: at once if the channel failed before its data had ended, else when it has taken that."""
 
         self._lost = True
 
-        if exc:
+        if exc and not self._ended:
             self._end.abort()
         else:
-            self._end.close(self._loop)
+            self._let_go()
 
     # --- the socket's calls
 
@@ -170,12 +187,19 @@ class SSHForwarder(SSHTCPSession[bytes], SSHUNIXSession[bytes]):
         """Close the channel: the socket was reset, or has nothing more to give or to take."""
 
         self._socket_lost = True
+        self._lingering.discard(self)
 
         if self._started and self._chan and not self._lost:
             if exc:
                 self._chan.abort()
             else:
                 self._chan.close()
+
+    def _let_go(self) -> None:
+        self._end.close()
+
+        if self._end.holds_data:
+            self._lingering.add(self)
 
     def _finish(self) -> None:
         if self._ended and self._socket_ended and self._chan:
@@ -221,12 +245,13 @@ class _SocketEnd(asyncio.Protocol):
                 # It was reset, which nobody noticed as nobody was reading it.
                 self._transport.abort()
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+    @property
+    def holds_data(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def close(self) -> None:
         if self._transport:
             self._transport.close()
-
-            if self._transport and self._transport.get_write_buffer_size():
-                loop.call_later(_CLOSE_TIMEOUT, self._transport.abort)
 
     def abort(self) -> None:
         if self._transport:

@@ -126,6 +126,20 @@ def test_a_slow_peer_that_takes_data_keeps_its_time() -> None:
     assert given_up == [0, 10]
 
 
+def test_a_patient_watch_loses_no_data() -> None:
+    given_up: list[int] = []
+    clock, flow = Clock(), SimpleNamespace(queued=10)
+    close_watch.CloseWatch(clock, flow, lambda: given_up.append(flow.queued), patient=True)    # type: ignore[arg-type]
+    for _ in range(100):
+        clock.turn()
+    assert not given_up
+    for flow.queued in (5, 5, 0):
+        clock.turn()
+        assert not given_up
+    clock.turn()
+    assert given_up == [0]
+
+
 async def test_a_close_waits_for_the_data_that_the_peer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(close_watch, 'CLOSE_TIMEOUT', 10.0)
     received = 0

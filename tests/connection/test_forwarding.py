@@ -382,17 +382,29 @@ async def test_rejected_opens_leave_nothing() -> None:
         assert not conn._mux.channels and len(conn._mux._free) <= 100
 
 
-async def test_a_cancelled_open_leaves_nothing() -> None:
+async def test_a_cancelled_open_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
     class Slow(Owner):
         async def connection_requested(self, *where: Any) -> Any:
             await asyncio.sleep(0.2)
             return echo
 
+    class Session(ssh_fast.SSHTCPSession[bytes]):
+        calls: list[str] = []
+
+        def connection_made(self, chan: Any) -> None:
+            self.calls.append('made')
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.calls.append('lost')
+
     async with connected(owner=Slow) as conn:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await conn.open_connection('host', 1)
+        for opening in (conn.open_connection('host', 1), conn.create_connection(Session, 'host', 1)):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await opening
         await settled(lambda: not conn._mux.channels)
+    assert Session.calls == [], 'it was never connected'
+    assert 'Uncaught' not in caplog.text
 
 
 async def test_a_peer_that_leaves_while_its_channel_opens_leaves_nothing() -> None:

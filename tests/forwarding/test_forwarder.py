@@ -83,6 +83,36 @@ async def a_socket_that_is_gone_before_there_is_a_channel_closes_it() -> None:
     far.close()
 
 
+async def all_that_came_is_written_although_the_channel_fails_afterwards() -> None:
+    received, data = await what_is_received(ended=True)
+    assert received == data
+
+
+async def a_channel_that_fails_before_its_data_has_ended_lets_the_socket_go_at_once() -> None:
+    received, data = await what_is_received(ended=False)
+    assert len(received) < len(data) and data.startswith(received)
+
+
+async def what_is_received(ended: bool) -> tuple[bytes, bytes]:
+    """Write more than the system holds, have the channel fail, and read what there is; return both."""
+    loop, (near, far) = asyncio.get_running_loop(), tcp_pair()
+    near.setblocking(False)
+    far.setblocking(False)
+    forwarder, data, received = SSHForwarder(loop), bytes(range(256)) * (1 << 17), b''
+    await forwarder.attach(near)
+    forwarder.connection_made(Channel())
+    forwarder.session_started()
+    forwarder.data_received(data, None)
+    if ended:
+        forwarder.eof_received()
+    forwarder.connection_lost(ConnectionResetError())
+    await asyncio.sleep(0.05)
+    while piece := await loop.sock_recv(far, 1 << 20):
+        received += piece
+    far.close()
+    return received, data
+
+
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
 @pytest.mark.parametrize(
     'scenario',
@@ -90,6 +120,8 @@ async def a_socket_that_is_gone_before_there_is_a_channel_closes_it() -> None:
         the_end_of_data_for_a_socket_that_was_reset_unnoticed,
         what_comes_before_there_is_a_channel_waits_for_it,
         a_socket_that_is_gone_before_there_is_a_channel_closes_it,
+        all_that_came_is_written_although_the_channel_fails_afterwards,
+        a_channel_that_fails_before_its_data_has_ended_lets_the_socket_go_at_once,
     ],
 )
 def test_on_each_loop(loop: str, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
