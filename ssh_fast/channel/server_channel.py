@@ -46,6 +46,7 @@ class LineEditing(NamedTuple):
 class SSHServerChannel(SSHChannel[AnyStr]):
     """A session channel as the server has it."""
 
+    _patient = True    # for somebody who reads with `less`: what a command wrote before it ended is not lost
     _write_datatypes = frozenset({EXTENDED_DATA_STDERR})
 
     def __init__(

@@ -10,7 +10,18 @@ import pytest
 import ssh_fast
 from ssh_fast.channel import channel, close_watch
 from tests.channel.pair import ClientSession, Pair, ServerSession, client_channel, serve
-from tests.security.peer import LOOPBACK, Peer, client_options, data, hostile_server, string, take_string, uint32
+from tests.security.peer import (
+    HOST_KEY,
+    LOOPBACK,
+    Peer,
+    Server,
+    client_options,
+    data,
+    hostile_server,
+    string,
+    take_string,
+    uint32,
+)
 
 BOUND = 0.2
 
@@ -85,6 +96,24 @@ async def test_a_window_of_0_for_ever() -> None:
                     await draining
                 assert await closed
             assert process.channel.get_write_buffer_size() == 0
+
+
+async def test_a_client_that_takes_a_break_gets_all_output_and_the_status() -> None:
+    """More than all windows hold, of a command that has ended long before it is read: as with `ssh host ... | less`."""
+    size = 40 << 20
+
+    async def write(process: ssh_fast.SSHServerProcess[bytes]) -> None:
+        process.stdout.write(bytes(size))
+        process.exit(7)
+
+    settings: dict[str, Any] = {'server_host_keys': [HOST_KEY], 'process_factory': write, 'encoding': None}
+    async with ssh_fast.listen(LOOPBACK, 0, server_factory=Server, **settings) as server:
+        async with ssh_fast.connect(LOOPBACK, server.get_port(), **client_options(encoding=None)) as conn:
+            process = await conn.create_process('x')
+            await asyncio.sleep(5 * BOUND)
+            assert len(await process.stdout.read()) == size
+            await process.wait_closed()
+            assert process.exit_status == 7
 
 
 class Clock:
