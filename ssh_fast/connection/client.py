@@ -526,21 +526,24 @@ class SSHClientConnection(TunnelingClientConnection):
         if sftp_version != 3:
             raise ValueError(f'sftp_version must be 3, got {sftp_version}')
 
-        _, session = await self.create_session(
-            SFTPClientSession,
-            None,
-            subsystem='sftp',
-            env=env,
-            send_env=send_env,
-            request_pty=False,
-            x11_forwarding=False,
-            encoding=None,
-            max_pktsize=max(self._options.max_pktsize, _SFTP_MAX_PACKET),
-        )
-        assert isinstance(session, SFTPClientSession)
-        await session.start()
+        async def open_session() -> SFTPClientSession:
+            _, session = await self.create_session(
+                SFTPClientSession,
+                None,
+                subsystem='sftp',
+                env=env,
+                send_env=send_env,
+                request_pty=False,
+                x11_forwarding=False,
+                encoding=None,
+                max_pktsize=max(self._options.max_pktsize, _SFTP_MAX_PACKET),
+            )
+            assert isinstance(session, SFTPClientSession)
+            await session.start()
 
-        return SFTPClient(session, path_encoding, path_errors)
+            return session
+
+        return SFTPClient(await open_session(), path_encoding, path_errors, open_session=open_session)
 
 
 def _chosen(value: T | Unset, default: T) -> T:

@@ -10,6 +10,8 @@ from .glob import glob_local
 from .paths import SFTPPath, SFTPPaths, as_list, is_list, local_path
 from .remote_copy import copy_remote
 from .remote_files import RemoteFiles
+from .requests import SFTPClientSession
+from .spread import OpenSession, Spread
 from .transfer import CopyOptions, ErrorHandler, ProgressHandler, Transfer, passed_over
 from .upload import copy_local_to_remote
 
@@ -19,8 +21,32 @@ class SFTPClient(RemoteFiles):
 
     Paths are text, bytes or `pathlib` paths; who gives text gets text, encoded with `path_encoding`, and who gives
     bytes gets bytes. Relative paths start at the directory that `chdir` chose, or the server's own. Errors are
-    `SFTPError`, or what ended the connection.
+    `SFTPError`, or what ended the connection. Over a long link `put` opens further sessions by `open_session` if the
+    server's windows are too small for it.
     """
+
+    def __init__(
+        self,
+        handler: SFTPClientSession,
+        path_encoding: str | None = 'utf-8',
+        path_errors: str = 'strict',
+        *,
+        open_session: OpenSession | None = None,
+    ) -> None:
+        super().__init__(handler, path_encoding, path_errors)
+        self._spread = Spread(handler, open_session)
+
+    def exit(self) -> None:
+        """End the session, and those that it has opened."""
+
+        self._spread.close()
+        super().exit()
+
+    async def wait_closed(self) -> None:
+        """Wait until all of it is closed."""
+
+        await super().wait_closed()
+        await self._spread.wait_closed()
 
     # --- copies
 
@@ -121,7 +147,7 @@ class SFTPClient(RemoteFiles):
         target = None if remotepath is None and self._paths.cwd is None else self.compose_path(remotepath or b'.')
 
         return await copy_local_to_remote(
-            self._session, self._symlink_order, sources, is_list(localpaths), target, options
+            self._session, self._spread, self._symlink_order, sources, is_list(localpaths), target, options
         )
 
     async def copy(

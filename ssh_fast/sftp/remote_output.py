@@ -20,6 +20,7 @@ class RemoteOutput:
 
     def __init__(self, session: SFTPClientSession, path: bytes, handle: bytes, resume: bool = False) -> None:
         self.handle = handle
+        self.written_path = path
         self._session = session
         self._path = path
         self._resume = resume
@@ -79,7 +80,7 @@ class RemotePart(RemoteOutput):
         self, session: SFTPClientSession, path: bytes, handle: bytes, part: bytes, mode: int | None, resume: bool
     ) -> None:
         super().__init__(session, path, handle, resume)
-        self._part = part
+        self.written_path = self._part = part
         self._mode = mode
 
     async def finish(self, attrs: SFTPAttrs | None, size: int | None = None, sync: bool = False) -> None:

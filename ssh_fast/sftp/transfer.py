@@ -11,7 +11,7 @@ import posixpath
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from .. import constants as c
 from ..errors import DisconnectError
@@ -200,6 +200,14 @@ class Copy(Generic[_D]):
                 await coroutine
             except Exception as exc:
                 self._failed(index, exc)
+            except asyncio.CancelledError as exc:
+                # Of something inside, as a handler's own task: who ends without a failure would count as done.
+                if not cast('asyncio.Task[None]', asyncio.current_task()).cancelling():
+                    failure = SFTPFailure('The copy of a file was cancelled from within')
+                    failure.__cause__ = exc
+                    self._failed(index, failure)
+
+                raise
             finally:
                 slots.release()
 

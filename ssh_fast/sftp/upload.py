@@ -14,6 +14,7 @@ from .local import data_ranges, open_local
 from .remote import RemoteSource, RemoteTarget, preserved
 from .remote_output import RemoteOutput, open_part
 from .requests import SFTPClientSession
+from .spread import Spread, Writer
 from .symlink import SymlinkOrder
 from .transfer import Copy, CopyOptions, Progress, Transfer, is_copy
 
@@ -23,6 +24,7 @@ _PIECE = 1 << 20
 
 async def copy_local_to_remote(
     session: SFTPClientSession,
+    spread: Spread,
     links: SymlinkOrder,
     sources: Sequence[bytes],
     many: bool,
@@ -31,7 +33,7 @@ async def copy_local_to_remote(
 ) -> Transfer:
     """Upload files or trees; `many` sources need a directory to go to."""
 
-    upload = _Upload(session, RemoteTarget(session, links), options)
+    upload = _Upload(session, spread, RemoteTarget(session, links), options)
 
     return await Copy(options, _LocalSource(), upload.target, upload.copy_file).run(sources, many, target)
 
@@ -51,8 +53,11 @@ class _LocalSource:
 
 
 class _Upload:
-    def __init__(self, session: SFTPClientSession, target: RemoteTarget, options: CopyOptions) -> None:
+    def __init__(
+        self, session: SFTPClientSession, spread: Spread, target: RemoteTarget, options: CopyOptions
+    ) -> None:
         self._session = session
+        self._spread = spread
         self._options = options
         self._block = options.block(session.write_size, session.write_size)
         self._comparison = Comparison(session, RemoteSource(session, options), options)
@@ -73,7 +78,7 @@ class _Upload:
 
             try:
                 begin = await self._resumable(output.handle, attrs, fd) if options.resume else 0
-                sent = await self._send(source, fd, begin, output.handle, progress)
+                sent = await self._send(source, fd, begin, output, progress)
 
                 size = max(result.st_size, sent)
 
@@ -102,10 +107,10 @@ class _Upload:
 
         return RemoteOutput(self._session, place, handle, options.resume)
 
-    async def _send(self, source: bytes, fd: int, done: int, handle: bytes, progress: Progress) -> int:
+    async def _send(self, source: bytes, fd: int, done: int, output: RemoteOutput, progress: Progress) -> int:
         """Write the file's data from `done` on; return up to where it has been written: a hole at its end is not."""
 
-        size = progress.total
+        size, handle = progress.total, output.handle
         end = done
 
         if not size:
@@ -115,7 +120,10 @@ class _Upload:
         for first, end in data_ranges(fd, size, self._options.sparse):
             begin = max(first, done)
 
-            if begin < end:
+            if self._options.requests is None and self._spread.may_help(end - begin):
+                writer = Writer(fd, source, output.written_path, self._block)
+                await self._spread.write(writer, handle, begin, end, progress)
+            elif begin < end:
                 await self._write(source, handle, begin, progress, fd=fd, size=end - begin)
 
         progress.tell(max(size, end))

@@ -467,3 +467,18 @@ async def test_a_missing_local_file_is_named_as_text(near: Path, far: Path) -> N
     assert caught.value.filename == str(near / 'missing')
     assert f"'{near / 'missing'}'" in str(caught.value)
     assert not (far / 'x').exists()
+
+
+async def test_a_cancellation_from_within_is_a_failure(near: Path, far: Path) -> None:
+    """It must not pass for the end of a copy."""
+
+    (far / 'file').write_bytes(bytes(2 << 20))
+
+    def handler(exc: Exception) -> None:
+        raise asyncio.CancelledError
+
+    async with sftp_pair(lambda chan: Failing(chan, str(far))) as (sftp, _, _):
+        with pytest.raises(SFTPFailure, match='cancelled from within'):
+            await sftp.get('file', near / 'file', error_handler=handler)
+
+    assert not (near / 'file').exists()
