@@ -46,6 +46,11 @@ sanitize: $(VENV)/.ready-test
 peers:
 	build_support/install_peers.sh
 
+# Programs written for AsyncSSH, run on this package in an environment of their own.
+ecosystem: $(VENV)/.ready-test
+	build_support/ecosystem.sh $(RUN) .venv-ecosystem
+	$(RUN) -m pytest tests/ecosystem/test_programs.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage
 	rm -f ssh_fast/*.so ssh_fast/*.c

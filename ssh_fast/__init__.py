@@ -11,12 +11,15 @@
 The public names are those of AsyncSSH: `import ssh_fast as asyncssh`.
 """
 
+import sys as _sys
+
 from .agent.client import (
     SSHAgentClient,
     SSHAgentKeyPair,
     connect_agent,
 )
 from .agent.constraints import SSHAgentDestination, SSHAgentHop
+from .asyncssh_alias import install as _install
 from .channel.client_channel import SSHClientChannel
 from .channel.forward_channel import SSHTCPChannel, SSHUNIXChannel
 from .channel.line_editor_channel import SSHLineEditorChannel
@@ -206,6 +209,18 @@ from .transport.registration import (
 
 __version__ = '0.1.0'
 __author__ = 'The ssh_fast authors'
+__author_email__ = __url__ = ''    # there are none; programs that show AsyncSSH's find these
+
+
+def install_as_asyncssh() -> None:
+    """Let `import asyncssh` give this package in the whole program: to be called before anything imports AsyncSSH.
+
+    Raises:
+      RuntimeError: AsyncSSH itself was imported before
+    """
+
+    _install(_sys.modules[__name__])
+
 
 __all__ = [
     'BreakReceived',
@@ -335,6 +350,7 @@ __all__ = [
     'import_known_hosts',
     'import_private_key',
     'import_public_key',
+    'install_as_asyncssh',
     'listen',
     'listen_reverse',
     'load_certificates',

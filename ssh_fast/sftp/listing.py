@@ -10,7 +10,7 @@ from typing import Self
 from .. import constants as c
 from ..wire import encode_string
 from .attrs import SFTPAttrs, SFTPName
-from .errors import SFTPBadMessage, SFTPError, SFTPFailure, SFTPFileAlreadyExists
+from .errors import SFTPBadMessage, SFTPError, SFTPFailure
 from .requests import SFTPClientSession
 
 # READDIR requests under way at once, so that a round trip is not spent on every hundred names.
@@ -214,4 +214,4 @@ async def make_directories(session: SFTPClientSession, path: bytes, attrs: SFTPA
         raise last or SFTPFailure('A directory needs a name')
 
     if not exist_ok:
-        raise SFTPFileAlreadyExists(f'{path.decode("utf-8", "backslashreplace")} already exists') from last
+        raise SFTPFailure(f'{path.decode("utf-8", "backslashreplace")} already exists') from last

@@ -404,7 +404,7 @@ class RemoteFiles:
         await self._session.status(c.FXP_MKDIR, self._wire(path) + (attrs or SFTPAttrs()).encode())
 
     async def makedirs(self, path: SFTPPath, attrs: SFTPAttrs | None = None, exist_ok: bool = False) -> None:
-        """Make a directory and those above it that are missing; SFTPFileAlreadyExists if it is there, or `exist_ok`."""
+        """Make a directory and those above it that are missing; SFTPFailure if it is there, or `exist_ok`."""
 
         await make_directories(self._session, self.compose_path(path), attrs or SFTPAttrs(), exist_ok)
 
