@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import ssh_fast
+from ssh_fast.sftp import spread
 from tests.interop.ours import MIB
 from tests.interop.peers import KeyRing, OpenSSHServer, Target
 
@@ -41,12 +42,19 @@ def sessions(connection: Any) -> int:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the first piece takes longer than the link makes it."""
+    monkeypatch.setattr(spread, '_LIMITED', 1000)
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / 'source'
     path.write_bytes(os.urandom(MIB) * (SIZE // MIB))
     return path
 
 
+@pytest.mark.usefixtures('patient')
 async def test_several_sessions_write_one_file(key_ring: KeyRing, tmp_path: Path, source: Path) -> None:
     told: list[int] = []
     with OpenSSHServer(key_ring, tmp_path / 'sshd') as server:
@@ -81,6 +89,7 @@ async def test_a_short_link_and_small_files_need_one_session(key_ring: KeyRing, 
 
 
 @pytest.mark.parametrize('most', [1, 2])
+@pytest.mark.usefixtures('patient')
 async def test_a_server_that_gives_no_more_sessions(
     key_ring: KeyRing, tmp_path: Path, source: Path, most: int
 ) -> None:
@@ -94,6 +103,7 @@ async def test_a_server_that_gives_no_more_sessions(
 
 
 @pytest.mark.parametrize('way', ['cancelled', 'killed'])
+@pytest.mark.usefixtures('patient')
 @pytest.mark.parametrize('atomic', [False, True])
 async def test_an_upload_that_ends_early_does_not_look_whole(
     key_ring: KeyRing, tmp_path: Path, source: Path, way: str, atomic: bool
