@@ -5,13 +5,12 @@ Each is started there with the alias installed before anything is imported (SSH_
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from tests.interop.peers import CommandFailed, KeyRing, OpenSSHServer, PeerMissing
+from tests.interop.peers import CommandFailed, OpenSSHServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = Path(os.environ.get('SSH_FAST_ECOSYSTEM') or ROOT / '.venv-ecosystem')
@@ -36,15 +35,6 @@ def run_suite(name: str, *arguments: str) -> str:
     """Run the test-suite in the unpacked source of a package."""
     (source,) = (PLACE / 'sources').glob(f'{name}-*')
     return run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', *arguments, 'tests', folder=source)
-
-
-@pytest.fixture(scope='module')
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSSHServer]:
-    try:
-        with OpenSSHServer(KeyRing(tmp_path_factory.mktemp('keys')), tmp_path_factory.mktemp('sshd')) as server:
-            yield server
-    except PeerMissing as exc:
-        pytest.skip(str(exc))
 
 
 def on(server: OpenSSHServer, program: str) -> str:
