@@ -91,6 +91,8 @@ class TunTapForwarder(SSHForwarder, SSHTunTapSession):
 class _DeviceEnd:
     """The device, as the forwarder has a socket."""
 
+    holds_data = False
+
     def __init__(self, loop: asyncio.AbstractEventLoop, forwarder: TunTapForwarder, fd: int, interface: str) -> None:
         self._loop = loop
         self._forwarder = forwarder
@@ -139,7 +141,7 @@ class _DeviceEnd:
         self.abort()
         self._forwarder.socket_ended()
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+    def close(self) -> None:
         self.abort()
 
     def abort(self) -> None:

@@ -96,8 +96,7 @@ async def test_a_receiver_behind_a_socket_takes_a_break() -> None:
         await target.accept()
         writer.write(data)
         writer.close()
-        await writer.wait_closed()
-        assert not conn._mux.channels
+        await settled(lambda: not conn._mux.channels)
         await asyncio.sleep(10 * BOUND)
         assert await target.read() == data
 
