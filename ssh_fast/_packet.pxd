@@ -53,6 +53,7 @@ cdef class PacketReader:
     cdef public bint identified
     cdef public bint express
     cdef public bint strict
+    cdef public uint32_t longest        # packet_length that is taken; a small one keeps the buffer small too
     cdef public uint32_t sequence
     cdef readonly uint64_t packets
     cdef readonly uint64_t bytes

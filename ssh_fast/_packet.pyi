@@ -24,6 +24,7 @@ class PacketReader:
     identified: bool
     express: bool
     strict: bool
+    longest: int
     sequence: int
     now: float
 

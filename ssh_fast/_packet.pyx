@@ -98,6 +98,7 @@ cdef class PacketReader:
     def __cinit__(self, handler):
         self._handler = handler
         self._data = NULL
+        self.longest = MAX_PACKET_LENGTH
         self._cipher = new_opening_cipher(b'none', b'', b'')
         self._flows = []
         self._dirty = []
@@ -115,7 +116,7 @@ cdef class PacketReader:
         if self._start == self._end:
             self._start = self._end = 0
 
-        if self._grow and 0 < self._capacity < MAX_BUFFER:
+        if self._grow and 0 < self._capacity < MAX_BUFFER and self.longest == MAX_PACKET_LENGTH:
             self._make_room(min(self._capacity * 4, MAX_BUFFER) - (self._end - self._start))
         else:
             self._make_room(MIN_BUFFER // 4)
@@ -376,7 +377,7 @@ cdef class PacketReader:
         except MACError:
             self._doomed = True
             self._checked = self._length
-            self._length = MAX_PACKET_LENGTH
+            self._length = self.longest
 
             return 0
 
@@ -412,15 +413,15 @@ cdef class PacketReader:
 
         cipher.open_length(self.sequence, packet, &length)
 
-        if length < MIN_PACKET_LENGTH or length > MAX_PACKET_LENGTH or (length + apart) % cipher.block_size:
+        if length < MIN_PACKET_LENGTH or length > self.longest or (length + apart) % cipher.block_size:
             if not cipher.conceals_length:
-                raise ProtocolError(f'Expected a packet length of {MIN_PACKET_LENGTH} to {MAX_PACKET_LENGTH}, a '
+                raise ProtocolError(f'Expected a packet length of {MIN_PACKET_LENGTH} to {self.longest}, a '
                                     f'multiple of {cipher.block_size} with its head, got {length}')
 
             # The length was decrypted before any MAC was checked: telling a bad one at once would be an oracle
             # (CVE-2008-5161), so as much as the longest packet is awaited and then its MAC is called wrong.
             self._doomed = True
-            length = MAX_PACKET_LENGTH
+            length = self.longest
 
         self._length = length
         self._length_known = True

@@ -71,8 +71,13 @@ _KEYWORDS: dict[str, Parse] = {
     'macs': value.algorithms,
     'maxauthtries': value.integer(0),
     'maxsessions': value.integer(0),
+    'maxstartups': value.single,
     'passwordauthentication': _FLAG,
     'permittty': _FLAG,
+    'persourcemaxstartups': value.single,
+    'persourcenetblocksize': value.single,
+    'persourcepenalties': value.words,
+    'persourcepenaltyexemptlist': value.single,
     'permittunnel': value.choice({name: name for name in ('no', 'yes', 'point-to-point', 'ethernet')}),
     'port': value.port,
     'pubkeyacceptedalgorithms': value.algorithms,
@@ -130,8 +135,8 @@ _UNUSED = frozenset(re.findall(r'\w+', """
     gssapistorecredentialsonrekey gssapistrictacceptorcheck hostbasedacceptedalgorithms
     hostbasedusesnamefrompacketonly hostkeyagent hostkeyalgorithms ignorerhosts ignoreuserknownhosts ipqos
     kerberosauthentication kerberosgetafstoken kerberosorlocalpasswd kerberosticketcleanup loglevel logverbose
-    maxstartups modulifile permitemptypasswords permituserenvironment permituserrc
-    persourcemaxstartups persourcenetblocksize persourcepenalties pidfile printlastlog printmotd
+    modulifile permitemptypasswords permituserenvironment permituserrc
+    pidfile printlastlog printmotd
     securitykeyprovider setenv streamlocalbindmask streamlocalbindunlink strictmodes subsystem
     syslogfacility unusedconnectiontimeout usepam useprivilegeseparation versionaddendum x11displayoffset
     x11uselocalhost xauthlocation

@@ -23,9 +23,13 @@ _SAME = {
     'kbdinteractiveauthentication': 'kbdint_auth',
     'logingracetime': 'login_timeout',
     'maxsessions': 'max_sessions',
+    'maxstartups': 'max_startups',
     'passwordauthentication': 'password_auth',
     'permittty': 'allow_pty',
     'permittunnel': 'tunnel_forwarding',
+    'persourcemaxstartups': 'per_source_max_startups',
+    'persourcenetblocksize': 'per_source_net_block_size',
+    'persourcepenaltyexemptlist': 'per_source_penalty_exempt',
     'pubkeyauthentication': 'public_key_auth',
     'tcpkeepalive': 'tcp_keepalive',
     'usedns': 'rdns_lookup',
@@ -195,6 +199,13 @@ def _port(config: ServerConfig, value: tuple[int, ...]) -> dict[str, Any]:
     return {'port': value[0]}
 
 
+def _penalties(config: ServerConfig, value: tuple[str, ...]) -> dict[str, Any]:
+    # RefuseConnection, which this penalty is for, is an error here.
+    words = [word for word in value if not word.lower().startswith('refuseconnection:')]
+
+    return {'per_source_penalties': ' '.join(words) or True}
+
+
 def _file(option: str) -> Callable[[ServerConfig, str], dict[str, Any]]:
     return lambda config, value: {} if value.lower() == 'none' else {option: os.path.expanduser(value)}
 
@@ -217,6 +228,7 @@ _OTHERS: dict[str, Callable[[ServerConfig, Any], dict[str, Any]]] = {
     'hostkey': lambda config, value: {'server_host_keys': [os.path.expanduser(path) for path in value]},
     'listenaddress': _listen,
     'maxauthtries': lambda config, value: {'max_auth_tries': max(value, 1)},
+    'persourcepenalties': _penalties,
     'port': _port,
     'rekeylimit': lambda config, value: rekey(value),
     'revokedkeys': _file('revoked_keys'),

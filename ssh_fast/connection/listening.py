@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any
 
 from .acceptor import Acceptor, ErrorHandler, SSHAcceptor, listen_on
+from .admission import Admission
 from .establish import establish_server, open_route
+from .gate import Gate
 from .gss_kex import require_keys
 from .options import SSHClientConnectionOptions, SSHServerConnectionOptions
 from .server import SSHServerConnection
@@ -31,9 +33,10 @@ async def listen_for_clients(
     """
 
     await require_keys(options)
-    factory = partial(SSHServerConnection, asyncio.get_running_loop(), options, acceptor, error_handler)
+    loop = asyncio.get_running_loop()
+    make = partial(SSHServerConnection, loop, options, acceptor, error_handler)
 
-    return await _listen(client_class, factory, options, **binding)
+    return await _listen(client_class, partial(Gate, Admission(options, loop.time), make), options, **binding)
 
 
 async def listen_for_servers(

@@ -40,6 +40,7 @@ from .config_server import Client, ServerConfig, server_files
 from .config_server_options import depends_on_user, server_options
 from .config_values import Forward
 from .options_base import Sources, SSHConnectionOptions
+from .options_limits import Network, Penalties, Startups
 from .options_prepare import PasswordValue
 
 SSHServerProcessFactory = Callable[[SSHServerProcess[Any]], Awaitable[None] | None]
@@ -289,6 +290,13 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     10, as OpenSSH's MaxSessions); `banner`, a text that is sent to clients before they log in. Files of keys are read
     once: call `update` with the same names to read them again.
 
+    What strangers may cost, for each listener: `max_startups`, as start, rate and full: how many connections may be
+    logging in before some and then all further ones are dropped (default '100:30:1000'); `max_connections`, how many
+    there may be in all; `per_source_max_startups`, how many may be logging in from one source, which is an address cut
+    to `per_source_net_block_size` bits (default '32:128'); `per_source_penalties`, what failures cost, as sshd's
+    PerSourcePenalties (default True); `per_source_penalty_exempt`, networks that have none (default: loopback); and
+    `auth_failure_delay`, the seconds that a failed attempt takes at least (default 0.005).
+
     `config` names files as sshd's sshd_config; none is read unless named. Match blocks are applied to each client.
     """
 
@@ -309,6 +317,13 @@ class SSHServerConnectionOptions(SSHConnectionOptions):
     auth_methods: tuple[MethodSequence, ...]
     max_auth_tries: int
     max_sessions: int
+    auth_failure_delay: float
+    max_connections: int | None
+    max_startups: Startups | None
+    per_source_max_startups: int | None
+    per_source_net_block_size: tuple[int, int]
+    per_source_penalties: Penalties | None
+    per_source_penalty_exempt: tuple[Network, ...]
     banner: str | None
     allow_pty: bool
     agent_forwarding: bool

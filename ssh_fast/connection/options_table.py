@@ -10,6 +10,7 @@ from ..keys.certificate import DEFAULT_CA_SIGNATURES
 from ..userauth.messages import DEFAULT_METHODS
 from ..userauth.server_policy import MAX_FAILURES
 from . import options_gss as gss
+from . import options_limits as limits
 from . import options_prepare as prepare
 from . import options_trust as trust
 from . import options_x509 as x509
@@ -139,6 +140,13 @@ SERVER: dict[str, Option] = {
     'auth_methods': Option(prepare.method_sequences, ()),
     'max_auth_tries': Option(prepare.integer(1), MAX_FAILURES),
     'max_sessions': Option(prepare.integer(1), DEFAULT_MAX_SESSIONS),
+    'auth_failure_delay': Option(prepare.duration, 0.005),
+    'max_connections': Option(limits.optional_count),
+    'max_startups': Option(limits.startups, limits.Startups(100, 30, 1000)),
+    'per_source_max_startups': Option(limits.optional_count),
+    'per_source_net_block_size': Option(limits.net_block_size, (32, 128)),
+    'per_source_penalties': Option(limits.penalties, limits.Penalties()),
+    'per_source_penalty_exempt': Option(limits.networks, limits.LOOPBACK),
     'banner': Option(prepare.optional_text),
     'allow_pty': Option(prepare.boolean, True),
     'agent_forwarding': Option(prepare.boolean, True),

@@ -25,6 +25,7 @@ from ..transport.algorithms import host_key_algorithms, x509_algorithms
 from ..transport.options import TransportOptions
 from ..wire import Cursor
 from .acceptor import Acceptor, ErrorHandler, tell_acceptor
+from .admission import Startup
 from .agent_forwarding import AgentListener, AgentStreamSession
 from .callbacks import SSHServer
 from .connection import SSHConnection
@@ -37,6 +38,9 @@ from .session_proxy import run_through
 from .x11_server import ServerX11
 
 _USERAUTH = b'ssh-userauth'
+
+# RFC 4253 section 6.1 has every implementation take packets of 35,000 bytes, which are enough for logins.
+_MAX_PACKET_OF_STRANGERS = 36 * 1024
 
 # As in the client: SFTP moves most of its data in large packets.
 _SFTP_MAX_PACKET = 128 * 1024
@@ -51,6 +55,7 @@ class SSHServerConnection(ForwardingServerConnection):
         options: SSHServerConnectionOptions,
         acceptor: Acceptor | None = None,
         error_handler: ErrorHandler | None = None,
+        startup: Startup | None = None,
     ) -> None:
         super().__init__(loop, options, is_client=False)
 
@@ -58,6 +63,7 @@ class SSHServerConnection(ForwardingServerConnection):
         self._owner: SSHServer = options.server_factory()
         self._acceptor = acceptor
         self._error_handler = error_handler
+        self._startup = startup
         self._login: ServerLogin | None = None
         self._permissions = Permissions()
         self._agent_listener: AgentListener | None = None
@@ -88,6 +94,8 @@ class SSHServerConnection(ForwardingServerConnection):
             rekey_bytes=options.rekey_bytes,
             rekey_seconds=options.rekey_seconds,
             new_gss_context=new_gss_context,
+            # The tickets of GSSAPI may be larger.
+            longest_before_login=0 if new_gss_context or options.gss_auth else _MAX_PACKET_OF_STRANGERS,
         )
 
     def get_server_host_key(self) -> SSHKeyPair | None:
@@ -133,6 +141,10 @@ class SSHServerConnection(ForwardingServerConnection):
         self._ssh.authentication_complete()
         self._extra['username'] = username
         login = cast(ServerLogin, self._login)
+
+        if self._startup:
+            self._startup.logged_in()
+
         self._permissions = login.permissions()
 
         if login.delegated_credentials is not None:
@@ -243,6 +255,9 @@ class SSHServerConnection(ForwardingServerConnection):
             self._x11.close()
 
         self._stop_forwarding()
+
+        if self._startup:
+            self._startup.ended(exc, self._login.failures if self._login else 0)
 
         try:
             if exc and not self.get_extra_info('username') and self._error_handler:

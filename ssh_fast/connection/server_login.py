@@ -16,6 +16,7 @@ from ..userauth.server_policy import AuthPolicy
 from .callbacks import SSHServer
 from .client_trust import ClientTrust
 from .config_server import Client
+from .failure_delay import FailureDelay
 from .gss import ServerContext
 from .host_lookup import name_of
 from .options import SSHServerConnectionOptions
@@ -73,6 +74,7 @@ class ServerLogin:
         self._grants: dict[bytes, Grant] = {}
         self._gss_context: ServerContext | None = None
         self._kex_gss_context = gss_context
+        self._delay = FailureDelay(options.auth_failure_delay)
         self._auth = ServerAuth(
             self,
             session_id,
@@ -93,9 +95,16 @@ class ServerLogin:
 
         return self._auth.done
 
+    @property
+    def failures(self) -> int:
+        """How often the client failed to log in."""
+
+        return self._auth.failures
+
     def message_received(self, message_type: int, payload: bytes) -> bool:
         """Handle a message of 50 to 79."""
 
+        self._delay.begin()
         self._auth.message_received(message_type, payload)
 
         return True
@@ -154,6 +163,11 @@ class ServerLogin:
         """Go on to the channels."""
 
         self._connection.login_succeeded(username)
+
+    def before_failure(self) -> Awaitable[None] | None:
+        """Let a failure wait until it tells nothing by its time."""
+
+        return self._delay.rest(self.username)
 
     # --- questions
 

@@ -6,7 +6,7 @@ chunk; no stream stands in between. Back pressure passes through in both directi
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from ..channel.session import SSHTCPSession
 from ..forwarding.listeners import SSHListener
@@ -135,9 +135,9 @@ class TunnelTransport(asyncio.Transport, SSHTCPSession[bytes]):
         self._chan.abort()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Refuse: the connection inside is there from the beginning."""
+        """Go on with another connection inside."""
 
-        raise NotImplementedError('The protocol of a tunnel cannot be changed')
+        self._protocol = cast(asyncio.BufferedProtocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Return the connection inside."""

@@ -19,7 +19,8 @@ class TransportOptions:
     `version` is the software version of the identification line. `host_key_algs` are the signature algorithms a client
     accepts and a server offers, as far as its `host_keys` can make them. `sig_algs` are those a server accepts from
     users (the server-sig-algs of RFC 8308). `new_gss_context` makes the contexts of those `kex_algs` that are GSSAPI's;
-    a server with it needs no host key.
+    a server with it needs no host key. `longest_before_login` bounds the packets of strangers, and so what one of them
+    can have kept; 0 is no bound of its own.
     """
 
     version: bytes = b'ssh_fast'
@@ -34,4 +35,5 @@ class TransportOptions:
     rekey_seconds: float = 3600.0
     rekey_packets: int = 1 << 31
     kex_timeout: float = 120.0
+    longest_before_login: int = 0
     new_gss_context: Callable[[], GSSContext] | None = None

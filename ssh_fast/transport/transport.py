@@ -72,6 +72,8 @@ class Transport:
 
         self.reader = PacketReader(self)
         self.writer = PacketWriter(wake)
+        self._longest = self.reader.longest
+        self.reader.longest = options.longest_before_login or self._longest
         self.client_version = b''
         self.server_version = b''
         self.rekeys = 0         # completed exchanges after the first
@@ -281,6 +283,7 @@ class Transport:
         """
 
         self._authenticated = True
+        self.reader.longest = self._longest
 
         # USERAUTH_SUCCESS itself may still be waiting here, and is not compressed.
         if self._queue:

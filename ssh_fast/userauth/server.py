@@ -91,6 +91,12 @@ class ServerAuth:
         return self._completed
 
     @property
+    def failures(self) -> int:
+        """How often the client failed."""
+
+        return self._failures
+
+    @property
     def done(self) -> bool:
         """Whether the client is in."""
 
@@ -236,12 +242,15 @@ class ServerAuth:
             self.host.send_message(encode_failure(self._can_continue(), partial=True))
 
     def refuse(self, *, counted: bool = True) -> None:
-        """Answer with a failure; at the limit of failures, end the connection instead."""
+        """Answer with a failure, after a while; at the limit of failures, end the connection instead."""
+
+        failure = encode_failure(self._can_continue(), partial=False)
 
         if counted:
             self._count_failure()
-
-        self.host.send_message(encode_failure(self._can_continue(), partial=False))
+            self.ask(self.host.before_failure, lambda _: self.host.send_message(failure))
+        else:
+            self.host.send_message(failure)
 
     def answer(self, payload: bytes, *, running: bool) -> None:
         """Send a method's own message; `running` if its reply belongs to the method too."""

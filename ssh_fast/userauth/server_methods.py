@@ -53,6 +53,9 @@ class ServerAuthHost(Protocol):
     ) -> None:
         """Put a question; nothing but what `answer` does follows until it is answered."""
 
+    def before_failure(self) -> Awaitable[None] | None:
+        """Wait for when a failure may be told."""
+
     def begin_auth(self, username: str) -> bool | Awaitable[bool]:
         """Return whether the user must authenticate."""
 

@@ -44,6 +44,8 @@ SERVER_NAMES = set(re.findall(r'\w+', """
 """))
 
 OUR_NAMES = set(re.findall(r'\w+', """
+    auth_failure_delay max_connections max_startups per_source_max_startups per_source_net_block_size
+    per_source_penalties per_source_penalty_exempt
     max_window auth_methods max_auth_tries max_sessions banner ca_signature_algs strict_host_key_checking
     update_host_keys hash_known_hosts revoked_host_keys revoked_keys trusted_user_ca_keys authorized_principals
     tcp_forwarding unix_forwarding tunnel_forwarding gateway_ports

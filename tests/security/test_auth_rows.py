@@ -304,7 +304,7 @@ async def test_cve_2016_6515_long_passwords_are_not_judged() -> None:
     async with serving(Judge) as server:
         async with await Peer.connect(server.port) as peer:
             await peer.start_auth()
-            for size in (1024, 1025, 100_000):
+            for size in (1024, 1025, 30_000):
                 peer.send(peer.password('x' * size))
                 await peer.expect(51)
     assert judged == [1024]

@@ -225,6 +225,9 @@ class ServerHost(Host):
     def kbdint_auth_supported(self) -> bool:
         return self.kbdint
 
+    def before_failure(self) -> None:
+        return None
+
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
         self.events.append(('kbdint', username, submethods))
         return self.challenges.pop(0) if self.challenges else False
