@@ -1,18 +1,17 @@
-"""All measurements, as `make bench` runs them: python -m benchmarks [core | sftp | channel | files] [its options]."""
+"""All measurements, as `make bench` runs them: python -m benchmarks [PART] [its options]; see `PARTS`."""
 
 import sys
 
-from benchmarks import bench_channel, bench_core_table, bench_files, bench_sftp
+from benchmarks import bench_channel, bench_core_table, bench_files, bench_forward, bench_sftp
 
-PARTS = ('core', 'sftp', 'channel', 'files')
+OTHERS = {'channel': bench_channel, 'files': bench_files, 'forward': bench_forward}
+PARTS = ('core', 'sftp', 'channel', 'files', 'forward')
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ['channel']:
-        return bench_channel.main(arguments[1:])
-
-    if arguments[:1] == ['files']:
-        return bench_files.main(arguments[1:])
+    for name, part in OTHERS.items():
+        if arguments[:1] == [name]:
+            return part.main(arguments[1:])
 
     parts = arguments[:1] if arguments[:1] and arguments[0] in PARTS else list(PARTS)
     rest = arguments[1:] if len(parts) == 1 else arguments
@@ -25,12 +24,10 @@ def main(arguments: list[str]) -> int:
     if 'sftp' in parts:
         status = bench_sftp.main(rest) or status
 
-    if 'channel' in parts and not options.profile:
-        # Of the options only this one means the same to it.
-        status = bench_channel.main(['--quick'] if options.quick else []) or status
-
-    if 'files' in parts and not options.profile:
-        status = bench_files.main(['--quick'] if options.quick else []) or status
+    for name, part in OTHERS.items():
+        if name in parts and not options.profile:
+            # Of the options only this one means the same to it.
+            status = part.main(['--quick'] if options.quick else []) or status
 
     return status
 
