@@ -24,7 +24,7 @@ FLOORS = {
     4: ('channel',),
     5: ('process', 'sftp', 'forwarding', 'agent'),
     6: ('connection',),
-    7: ('endpoints', 'scp', 'sync', 'asyncssh_config', 'asyncssh_alias', '__init__', 'cli'),
+    7: ('endpoints', 'scp', 'sync', 'filesystem', 'asyncssh_config', 'asyncssh_alias', '__init__', 'cli'),
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ORDERED = {0, 1, 7}    # a unit here may import those that stand before it on its floor; elsewhere siblings may not

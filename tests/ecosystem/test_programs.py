@@ -37,9 +37,9 @@ def run_suite(name: str, *arguments: str) -> str:
     return run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', *arguments, 'tests', folder=source)
 
 
-def on(server: OpenSSHServer, program: str) -> str:
+def on(server: OpenSSHServer, program: str, *arguments: str) -> str:
     """Run a program that has `options`, those of connect(), and `ssh_fast`."""
-    return run('-c', f'options = {server.target.connect_options()!r}\n{dedent(program)}')
+    return run('-c', f'options = {server.target.connect_options()!r}\n{dedent(program)}', *arguments)
 
 
 def test_alias_is_what_programs_get() -> None:
@@ -129,3 +129,24 @@ def test_asyncsshscript(tmp_path: Path) -> None:
     """
     shown = run('-c', dedent(program), str(tmp_path / 'script.sh'))
     assert 'by-command' in shown and 'from-42' in shown
+
+
+def test_dask_reads_by_many_connections(sshd: OpenSSHServer, tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f'{number}.csv').write_text(''.join(f'{number},{line}\n' for line in range(1000)))
+    program = """
+        import os, sys
+        import dask.bag, fsspec
+        from dask.distributed import Client, LocalCluster
+
+        if __name__ == '__main__':
+            fsspec.register_implementation('ssh-fast', 'ssh_fast.filesystem.SSHFileSystem')
+            place = 'ssh-fast://{username}@{host}:{port}'.format(**options)
+            others = {name: value for name, value in options.items() if name not in ('host', 'port', 'username')}
+            with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster, Client(cluster):
+                lines = dask.bag.read_text(f'{place}{sys.argv[1]}/*.csv', storage_options=others)
+                total = lines.map(lambda line: int(line.split(',')[1])).sum().compute()
+                workers = lines.map_partitions(lambda part: [os.getpid()]).distinct().compute()
+                print(lines.npartitions, total, len(workers))
+    """
+    assert on(sshd, program, str(tmp_path)).splitlines()[-1] == '8 3996000 2'
