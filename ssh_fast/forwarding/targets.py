@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 _TIMEOUT = 30.0    # seconds that all addresses of a host together may take
+_PAUSE = 0.02      # seconds between attempts at a path
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
@@ -36,11 +37,26 @@ async def connect_path(path: str) -> socket.socket:
       OSError: nobody listens there
     """
 
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+
     try:
         async with asyncio.timeout(_TIMEOUT):
-            return await _connect(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path)
+            while True:
+                try:
+                    sock.connect(path)
+                except BlockingIOError:
+                    # So many wait there already that there is no room for us. Nobody tells when there is again: asyncio
+                    # would take the socket for connected.
+                    await asyncio.sleep(_PAUSE)
+                else:
+                    return sock
     except ValueError as exc:
+        sock.close()
         raise OSError(str(exc)) from exc
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _connect(sock: socket.socket, address: object) -> socket.socket:

@@ -24,6 +24,7 @@ import pytest
 import ssh_fast
 from ssh_fast.channel.link import ChannelLink
 from ssh_fast.forwarding.bridge import ChannelEnd
+from ssh_fast.forwarding.targets import connect_path
 from tests.connection.test_forwarding import LOOPBACK, settled
 from tests.interop.ours import MIB, nothing_leaks, our_server, rekeys
 from tests.interop.peers import KeyRing
@@ -32,7 +33,7 @@ from tests.interop.test_forwarding import Forwarding
 SECONDS = float(os.environ.get('SSH_FAST_SOAK_SECONDS', '20')) / 3
 AT_ONCE = 200
 REKEY_BYTES = 8 * MIB
-PATIENCE = 120.0  # seconds for one connection, however slow the machine
+PATIENCE = 400.0  # seconds for one connection, however slow and busy the machine
 BLOB = random.Random(0).randbytes(MIB) * 2
 
 KINDS = ('local', 'local path', 'remote', 'remote path', 'socks', 'direct', 'direct path', 'served')
@@ -176,7 +177,9 @@ class Soak:
         if kind == 'direct path':
             return await self._conn.open_unix_connection(self._path)  # type: ignore[no-any-return]
         if kind.endswith('path'):
-            return await asyncio.open_unix_connection(self._folder / ('here' if kind == 'local path' else 'there'))
+            # asyncio would take a socket for connected although the listener had no room for it.
+            path = self._folder / ('here' if kind == 'local path' else 'there')
+            return await asyncio.open_unix_connection(sock=await connect_path(str(path)))
         reader, writer = await asyncio.open_connection(LOOPBACK, self.listeners[kind].get_port())
         if kind == 'socks':
             writer.write(b'\4\1' + self._port.to_bytes(2, 'big') + socket.inet_aton(LOOPBACK) + b'\0')
