@@ -194,6 +194,7 @@ from .sftp.errors import (
     SFTPUnknownPrincipal,
     SFTPWriteProtect,
 )
+from .sftp.extensions import FileCheck
 from .sftp.file import SFTPClientFile
 from .sftp.server import SFTPServer
 from .sftp.server_session import SFTPServerFactory
@@ -233,6 +234,7 @@ __all__ = [
     'DataType',
     'DisconnectError',
     'Error',
+    'FileCheck',
     'HostKeyNotVerifiable',
     'IllegalUserName',
     'KeyEncryptionError',

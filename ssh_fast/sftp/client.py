@@ -1,10 +1,12 @@
 """The SFTP client that users hold: a server's files, and copies of files and trees."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..wire import encode_string, encode_uint64
 from .download import copy_remote_to_local
 from .errors import SFTPOpUnsupported
+from .extensions import FileCheck, check_file, user_names
 from .file import SFTPClientFile
 from .glob import glob_local
 from .paths import SFTPPath, SFTPPaths, as_list, is_list, local_path
@@ -207,6 +209,55 @@ class SFTPClient(RemoteFiles):
             body = encode_string(src.handle) + encode_uint64(src_offset) + encode_uint64(src_length)
             body += encode_string(dst.handle) + encode_uint64(dst_offset)
             await self._session.extended_status(b'copy-data', body)
+
+    async def check_file(
+        self,
+        file: SFTPClientFile | SFTPPath,
+        algorithms: Sequence[str] | str = ('sha256', 'sha512', 'sha1', 'md5'),
+        offset: int = 0,
+        length: int = 0,
+        block_size: int = 0,
+    ) -> FileCheck:
+        """Have the server hash a range of a file with the first of the algorithms that it knows.
+
+        A length of 0 reaches to the end. There is a digest for each block of `block_size` bytes, which are at least
+        256, or a single one. SFTPOpUnsupported if the server does not offer check-file.
+        """
+
+        handle = file.handle if isinstance(file, SFTPClientFile) else None
+        path = b'' if isinstance(file, SFTPClientFile) else self.compose_path(file)
+
+        return await check_file(self._session, handle, path, algorithms, offset, length, block_size)
+
+    # --- the server's users
+
+    async def home_directory(self, user: str = '') -> bytes | str:
+        """Return a user's home directory, without a name the own; SFTPOpUnsupported if the server does not tell it."""
+
+        return self.decode(await self._session.extended_path(b'home-directory', encode_string(user)))
+
+    async def expand_path(self, path: SFTPPath) -> bytes | str:
+        """Return the absolute form of a path that may begin with `~` or `~user`.
+
+        SFTPOpUnsupported if the server does not offer expand-path@openssh.com.
+        """
+
+        body = encode_string(self.encode(path))
+        found = await self._session.extended_path(b'expand-path@openssh.com', body)
+
+        return self.decode(found, not isinstance(path, bytes))
+
+    async def users_groups_by_id(
+        self, uids: Sequence[int] = (), gids: Sequence[int] = ()
+    ) -> tuple[list[str | None], list[str | None]]:
+        """Return the names of users and groups, None for those that the server does not know.
+
+        SFTPOpUnsupported if the server does not offer users-groups-by-id@openssh.com.
+        """
+
+        return await user_names(self._session, uids, gids)
+
+    # --- copies of what matches
 
     async def mget(self, remotepaths: SFTPPaths, localpath: SFTPPath | None = None, **options: Any) -> Transfer:
         """Download the files that match patterns; the arguments are those of `get`."""

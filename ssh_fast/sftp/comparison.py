@@ -6,6 +6,7 @@ import os
 import threading
 
 from .errors import SFTPError
+from .extensions import check_file
 from .remote import RemoteSource
 from .requests import SFTPClientSession
 from .transfer import CopyOptions, Progress
@@ -13,6 +14,9 @@ from .transfer import CopyOptions, Progress
 # What is read of the server's file at once; and of the end of a file that is resumed, where only reading can tell.
 _PIECE = 8 << 20
 _END = 256 * 1024
+
+# The hashes that are asked for.
+_HASHES = ('sha256', 'sha512')
 
 
 class Comparison:
@@ -45,7 +49,7 @@ class Comparison:
             return True
 
         try:
-            name, theirs = await self._session.check_file(handle, 0, size)
+            check = await check_file(self._session, handle, b'', _HASHES, 0, size, 0)
         except SFTPError:
             # What is offered need not be possible for every file.
             return await self._by_reading(handle, fd, 0, size)
@@ -53,7 +57,7 @@ class Comparison:
         stop = threading.Event()
 
         try:
-            return await asyncio.to_thread(_hash_range, fd, name, size, stop) == theirs
+            return await asyncio.to_thread(_hash_range, fd, check.algorithm, size, stop) == check.digests[0]
         finally:
             stop.set()
 

@@ -7,7 +7,8 @@ import asyncio
 import io
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from .. import constants as c
@@ -51,7 +52,7 @@ EXTENSIONS = (
     (b'copy-data', b'1'),
     (b'home-directory', b'1'),
     (b'users-groups-by-id@openssh.com', b'1'),
-    (b'check-file', b''),
+    (b'check-file', ','.join(extensions.HASHES).encode()),
 )
 
 def _overridden(server: SFTPServer, method: str) -> bool:
@@ -79,6 +80,9 @@ class Dispatcher:
         self._assembler = assembler
         self._handles = handles
         self._paths = Lane()
+
+        # Copies and hashes take a thread each: one at a time, so that no session takes them all.
+        self._long = asyncio.Lock()
 
         # A user's read, write or fsync must see every request; those of the base class may be bypassed.
         self._direct = not (_overridden(server, 'read') or _overridden(server, 'write'))
@@ -155,7 +159,7 @@ class Dispatcher:
                 file_obj.close()
                 raise
 
-            opened.direct = True
+            opened.access = readable, writable, append
 
         return c.FXP_HANDLE, encode_string(handle)
 
@@ -164,7 +168,7 @@ class Dispatcher:
 
         opened = self._handles.remove(handle)
 
-        if opened.direct:
+        if opened.access:
             self._assembler.unregister_file(handle)
 
         if opened.names is None:
@@ -215,7 +219,7 @@ class Dispatcher:
     def _settle(self, handle: bytes, opened: Handle) -> None:
         """Before Python changes a file: what was asked for earlier is read as it was."""
 
-        if opened.direct:
+        if opened.access:
             self._assembler.settle_file(handle)
 
     def _decode_fstatvfs(self, cursor: Cursor) -> Request:
@@ -227,7 +231,7 @@ class Dispatcher:
         _, opened = self._open_file(cursor)
 
         def call() -> Any:
-            if opened.direct and not self._own_fsync:
+            if opened.access and not self._own_fsync:
                 return asyncio.to_thread(self._server.fsync, opened.file_obj)
 
             return self._server.fsync(opened.file_obj)
@@ -356,30 +360,86 @@ class Dispatcher:
     def _decode_lsetstat(self, cursor: Cursor) -> Request:
         return self._path_request('lsetstat', True, done, cursor.string(), SFTPAttrs.decode(cursor))
 
-    def _decode_copy_data(self, cursor: Cursor) -> Request:
-        _, source = self._open_file(cursor)
-        offset, length = cursor.uint64(), cursor.uint64()
-        handle, target = self._open_file(cursor)
+    def _hold(self, files: dict[bytes, Handle]) -> None:
+        """From here on READs and WRITEs of these files take their turn in Python, behind what they are held for."""
 
-        return extensions.copy_data(
-            self._server, source, target, offset, length, cursor.uint64(), lambda: self._settle(handle, target)
-        )
+        for handle, opened in files.items():
+            opened.held += 1
+
+            if opened.access and opened.held == 1:
+                self._assembler.settle_file(handle)
+                self._assembler.unregister_file(handle)
+
+    @contextmanager
+    def _held(self, files: dict[bytes, Handle]) -> Iterator[None]:
+        """Do what files are held for; SFTPInvalidHandle if one was closed meanwhile."""
+
+        try:
+            for handle in files:
+                self._handles.find(handle)
+
+            yield
+        finally:
+            for handle, opened in files.items():
+                opened.held -= 1
+
+                if opened.access and not opened.held and handle in self._handles and not self._assembler.closed:
+                    fd = cast(io.FileIO, opened.file_obj).fileno()
+                    self._assembler.register_file(handle, fd, *opened.access)
+
+    def _decode_copy_data(self, cursor: Cursor) -> Request:
+        source_handle, source = self._open_file(cursor)
+        offset, length = cursor.uint64(), cursor.uint64()
+        target_handle, target = self._open_file(cursor)
+        where = offset, length, cursor.uint64()
+        files = {source_handle: source, target_handle: target}
+        request = extensions.copy_data(self._server, source, target, *where, self._long, lambda: self._held(files))
+        self._hold(files)
+
+        return request
 
     def _decode_check_handle(self, cursor: Cursor) -> Request:
-        _, opened = self._open_file(cursor)
-        check = extensions.check_file(self._server, opened, *_check_arguments(cursor))
+        handle, opened = self._open_file(cursor)
+        check = extensions.check_file(self._server, opened, *_check_arguments(cursor), self._long)
+        files = {handle: opened}
+        self._hold(files)
 
-        return Request(opened.lane, False, check, lambda reply: reply)
+        async def call() -> Reply:
+            with self._held(files):
+                return await check()
+
+        return Request(opened.lane, False, call, lambda reply: reply)
 
     def _decode_check_name(self, cursor: Cursor) -> Request:
         path, arguments = cursor.string(), _check_arguments(cursor)
+        turn = asyncio.get_running_loop().create_future()
+        # Requests on paths wait until it is open, not until it is hashed.
+        self._paths.enter(False, lambda: turn.set_result(None))
 
-        return Request(
-            self._paths,
-            False,
-            lambda: extensions.check_named_file(self._server, path, arguments),
-            lambda reply: reply,
-        )
+        async def opened() -> Any:
+            await turn
+            self._handles.reserve()
+
+            try:
+                return await extensions.awaited(self._server.open(path, c.FXF_READ, SFTPAttrs()))
+            except BaseException:
+                self._handles.unreserve()
+                raise
+            finally:
+                self._paths.leave(False)
+
+        async def call() -> Reply:
+            file_obj = await opened()
+            plain = self._direct and isinstance(file_obj, io.FileIO)
+            file = Handle(file_obj, access=(True, False, False) if plain else None)
+
+            try:
+                return await extensions.check_file(self._server, file, *arguments, self._long)()
+            finally:
+                self._handles.unreserve()
+                await extensions.awaited(self._server.close(file_obj))
+
+        return Request(Lane(), False, call, lambda reply: reply)
 
     def _decode_home_directory(self, cursor: Cursor) -> Request:
         return extensions.home_directory(self._server, self._paths, cursor.string())
@@ -433,6 +493,8 @@ _EXTENDED_DECODERS: dict[bytes, _Decoder] = {
     b'lsetstat@openssh.com': Dispatcher._decode_lsetstat,
     b'limits@openssh.com': Dispatcher._decode_limits,
     b'copy-data': Dispatcher._decode_copy_data,
+    # The first name is what paramiko asks for.
+    b'check-file': Dispatcher._decode_check_handle,
     b'check-file-handle': Dispatcher._decode_check_handle,
     b'check-file-name': Dispatcher._decode_check_name,
     b'home-directory': Dispatcher._decode_home_directory,

@@ -17,12 +17,17 @@ _MAX_HANDLES = 65536
 
 @dataclass(slots=True)
 class Handle:
-    """An open file, or a directory being listed."""
+    """An open file, or a directory being listed.
+
+    `access` says whether a file that compiled code serves can be read, written, and only appended to; `held` counts the
+    requests that keep it from doing so.
+    """
 
     file_obj: object = None
     names: AsyncIterator[SFTPName] | None = None
     held_back: SFTPName | None = None
-    direct: bool = False
+    access: tuple[bool, bool, bool] | None = None
+    held: int = 0
     lane: Lane = field(default_factory=Lane)
 
 
@@ -81,6 +86,9 @@ class HandleTable:
         del self._handles[handle]
 
         return opened
+
+    def __contains__(self, handle: object) -> bool:
+        return handle in self._handles
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(list(self._handles))

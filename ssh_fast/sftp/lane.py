@@ -60,19 +60,28 @@ class Lane:
 class LanePair:
     """Two lanes for a request that changes one thing and looks at another; it begins when its turn has come in both.
 
-    Lanes are entered in an order that is the same for all pairs, so that no two requests wait for each other.
+    It takes its place in both at once, so that no two requests wait for each other, and none behind it gets ahead.
     """
 
     __slots__ = ('_lanes',)
 
     def __init__(self, changed: Lane, looked_at: Lane) -> None:
-        self._lanes = sorted([(changed, True), (looked_at, False)], key=lambda lane: id(lane[0]))
+        self._lanes = ((changed, True), (looked_at, False))
 
     def enter(self, exclusive: bool, begin: Callable[[], object]) -> None:
         """Call `begin` now or when its turn comes in both; what is changed is changed by this request alone."""
 
-        (first, first_alone), (second, second_alone) = self._lanes
-        first.enter(first_alone, lambda: second.enter(second_alone, begin))
+        missing = len(self._lanes)
+
+        def arrived() -> None:
+            nonlocal missing
+            missing -= 1
+
+            if not missing:
+                begin()
+
+        for lane, alone in self._lanes:
+            lane.enter(alone, arrived)
 
     def leave(self, exclusive: bool) -> None:
         """Note that the request has ended, and let the next ones begin."""

@@ -8,8 +8,7 @@ from .. import constants as c
 from .._sftp_codec import Pipeline, ReplyAssembler, encode_message, encode_string_message
 from ..channel.session import SSHClientSession
 from ..errors import PacketDecodeError
-from ..logging import printable
-from ..wire import Cursor, encode_string, encode_uint32, encode_uint64
+from ..wire import Cursor, encode_string
 from .attrs import SFTPAttrs, SFTPLimits, SFTPName, decode_names
 from .errors import (
     SFTPBadMessage,
@@ -31,9 +30,6 @@ _MESSAGE_HEAD = 1024
 
 # What bulk reads ask for: sshd with sftp-server takes a fifth less processor time for it than for its longest reads.
 _READ_BLOCK = 126976
-
-# The hashes of check-file that are asked for.
-_HASHES = ('sha256', 'sha512')
 
 _REPLY_NAMES = {
     c.FXP_STATUS: 'STATUS',
@@ -262,6 +258,12 @@ class SFTPClientSession(SSHClientSession[bytes]):
         """Make a request of an extension that is answered by data."""
 
         self.require(extension)
+
+        return await self.announced(extension, body)
+
+    async def announced(self, extension: bytes, body: bytes) -> Cursor:
+        """Make a request of an extension that was found to be there, under whatever name."""
+
         reply = await self.send(c.FXP_EXTENDED, encode_string(extension) + body)
 
         return self._reply(c.FXP_EXTENDED_REPLY, reply, lambda cursor: cursor)
@@ -272,29 +274,17 @@ class SFTPClientSession(SSHClientSession[bytes]):
         self.require(extension)
         await self.status(c.FXP_EXTENDED, encode_string(extension) + body)
 
+    async def extended_path(self, extension: bytes, body: bytes) -> bytes:
+        """Make a request of an extension that is answered by one name."""
+
+        self.require(extension)
+
+        return await self.path(c.FXP_EXTENDED, encode_string(extension) + body)
+
     async def close_handle(self, handle: bytes) -> None:
         """Close a file or directory."""
 
         await self.status(c.FXP_CLOSE, encode_string(handle))
-
-    async def check_file(self, handle: bytes, offset: int, length: int) -> tuple[str, bytes]:
-        """Have the server hash a range of an open file; returns the name of the hash, and its value.
-
-        Raises:
-          SFTPOpUnsupported: it does not offer check-file
-          SFTPBadMessage: it uses a hash that it was not asked for
-        """
-
-        self.require(b'check-file')
-        body = encode_string(handle) + encode_string(','.join(_HASHES)) + encode_uint64(offset) + encode_uint64(length)
-        cursor = await self.extended(b'check-file-handle', body + encode_uint32(0))
-        cursor.string()
-        name = cursor.string().decode('ascii', 'replace')
-
-        if name not in _HASHES:
-            raise SFTPBadMessage(f'Expected one of the hashes {", ".join(_HASHES)}, got {printable(name)}')
-
-        return name, cursor.rest()
 
     def forget_handle(self, handle: bytes) -> None:
         """Close a file or directory without waiting for it; an error has nobody to hear of it."""

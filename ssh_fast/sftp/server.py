@@ -1,27 +1,22 @@
 """The SFTP server that applications subclass: each request is one method, done here on the local file system."""
 
 import errno
-import grp
 import io
 import os
 import posixpath
 import pwd
 import stat
-import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from ..constants import FXF_APPEND, FXF_CREAT, FXF_EXCL, FXF_READ, FXF_TRUNC, FXF_WRITE
 from .attrs import SFTPAttrs, SFTPName, SFTPVFSAttrs
 from .confine import ConfinedPaths, HostPaths, Paths, Place, below, check_path, components
 from .errors import SFTPFailure, SFTPFileAlreadyExists, SFTPInvalidParameter, SFTPNoSuchFile
+from .longname import group_name, long_name, user_name
 
 _StatResult = os.stat_result | SFTPAttrs
 _VFSResult = os.statvfs_result | SFTPVFSAttrs
-
-# ls shows the year in place of the time for files older than about half a year.
-_RECENT = 180 * 86400
 
 
 class ServerChannel(Protocol):
@@ -36,29 +31,6 @@ class ServerChannel(Protocol):
 
     def get_environment(self) -> Mapping[str, str]:
         """The environment variables that the client sent."""
-
-
-@lru_cache(maxsize=1024)
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-@lru_cache(maxsize=1024)
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-@lru_cache(maxsize=1024)
-def _time_text(minute: int, recent: bool) -> str:
-    """Return the time that ls shows, which has no seconds; `minute` counts from 1970."""
-
-    return time.strftime('%b %e %H:%M' if recent else '%b %e  %Y', time.localtime(minute * 60))
 
 
 def _open_flags(pflags: int) -> int:
@@ -216,28 +188,17 @@ class SFTPServer:
     def format_user(self, uid: int | None) -> str:
         """Return the user name that `format_longname` shows."""
 
-        return '' if uid is None else _user_name(uid)
+        return '' if uid is None else user_name(uid)
 
     def format_group(self, gid: int | None) -> str:
         """Return the group name that `format_longname` shows."""
 
-        return '' if gid is None else _group_name(gid)
+        return '' if gid is None else group_name(gid)
 
     def format_longname(self, name: SFTPName) -> Awaitable[None] | None:
         """Set the name's `longname` to the line that `ls -l` would show."""
 
-        attrs = name.attrs
-        mode = '?---------' if attrs.permissions is None else stat.filemode(attrs.permissions)
-        mtime = ''
-
-        if attrs.mtime is not None:
-            mtime = _time_text(int(attrs.mtime // 60), 0 <= time.time() - attrs.mtime < _RECENT)
-
-        user, group = self.format_user(attrs.uid), self.format_group(attrs.gid)
-        size = '' if attrs.size is None else str(attrs.size)
-        nlink = '' if attrs.nlink is None else str(attrs.nlink)
-        line = f'{mode} {nlink:>4} {user:<8} {group:<8} {size:>8} {mtime:12} '.encode('utf-8', 'replace')
-        name.longname = line + (name.filename if isinstance(name.filename, bytes) else name.filename.encode())
+        name.longname = long_name(name, self.format_user(name.attrs.uid), self.format_group(name.attrs.gid))
 
         return None
 

@@ -9,16 +9,18 @@ import errno
 import hashlib
 import io
 import os
+import stat
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from .. import constants as c
 from ..wire import Cursor, encode_string
-from .attrs import SFTPAttrs
-from .errors import SFTPBadMessage, SFTPFailure, SFTPInvalidParameter, SFTPPermissionDenied
+from .errors import SFTPBadMessage, SFTPEOFError, SFTPFailure, SFTPInvalidParameter, SFTPPermissionDenied
 from .handles import Handle
 from .lane import Lane, LanePair
+from .longname import look_up
 from .server import SFTPServer
 from .server_replies import Reply, Request, done, path_reply
 
@@ -35,28 +37,48 @@ _MAX_HASHES = 128 * 1024
 # The draft's: a block is no shorter.
 _MIN_BLOCK = 256
 
-_HASHES = ('sha256', 'sha512', 'sha384', 'sha224', 'sha1', 'md5')
+#: What check-file can hash with, the first of which is the best.
+HASHES = ('sha256', 'sha512', 'sha384', 'sha224', 'sha1', 'md5')
 
 # copy_file_range does not do it between these files, or not here: reading and writing does.
 _NOT_IN_THE_KERNEL = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM)
 
 
-async def _awaited(result: Any) -> Any:
+# No file reaches further, and the system takes no such offset.
+_MAX_OFFSET = 0x7fffffffffffffff
+
+
+async def awaited(result: Any) -> Any:
+    """Wait for what a method of a server returned, if it has to be waited for."""
+
     return await result if hasattr(result, '__await__') else result
 
 
-async def _in_thread(work: Callable[[threading.Event], _T]) -> _T:
-    """Do something that takes long in a thread; who is cancelled tells it so, and waits for it."""
+async def _in_thread(turn: asyncio.Lock, work: Callable[[threading.Event], _T]) -> _T:
+    """Do something that takes long in a thread, in turn; who is cancelled tells it so, and waits for it."""
 
-    stop = threading.Event()
-    working = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    async with turn:
+        stop = threading.Event()
+        working = asyncio.ensure_future(asyncio.to_thread(work, stop))
 
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([working])
-        raise
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([working])
+            raise
+
+
+def _check_range(offset: int, length: int) -> None:
+    if offset + length > _MAX_OFFSET:
+        raise SFTPInvalidParameter('The range lies behind the end of what a file can hold')
+
+
+def _check_ends(file_obj: object) -> None:
+    """Refuse devices, which may never end; of what is not a file of the system its server knows."""
+
+    if isinstance(file_obj, io.FileIO) and not stat.S_ISREG(os.fstat(file_obj.fileno()).st_mode):
+        raise SFTPFailure('Not a regular file')
 
 
 # --- copy-data
@@ -68,32 +90,40 @@ def copy_data(
     offset: int,
     length: int,
     to: int,
-    settle: Callable[[], None],
+    turn: asyncio.Lock,
+    held: Callable[[], AbstractContextManager[None]],
 ) -> Request:
     """Copy a range of one open file into another, up to its end if the length is 0.
 
+    While `held()` lasts nothing else is done with the two.
+
     Raises:
-      SFTPInvalidParameter: it is the same handle
+      SFTPInvalidParameter: it is the same handle, or no file reaches so far
     """
+
+    _check_range(offset, length)
+    _check_range(to, length)
 
     if source is target:
         raise SFTPInvalidParameter('A file cannot be copied into the same handle')
 
-    def call() -> Awaitable[None]:
-        settle()
+    async def call() -> None:
+        with held():
+            if source.access and target.access:
+                files = source.file_obj, target.file_obj
+                assert isinstance(files[0], io.FileIO) and isinstance(files[1], io.FileIO)
+                copied = await _copy_files(turn, files[0].fileno(), files[1].fileno(), offset, length, to)
+            else:
+                _check_ends(source.file_obj)
+                copied = await _copy_by_calls(server, source.file_obj, target.file_obj, offset, length, to)
 
-        if source.direct and target.direct:
-            files = source.file_obj, target.file_obj
-            assert isinstance(files[0], io.FileIO) and isinstance(files[1], io.FileIO)
-
-            return _copy_files(files[0].fileno(), files[1].fileno(), offset, length, to)
-
-        return _copy_by_calls(server, source.file_obj, target.file_obj, offset, length, to)
+            if copied < length:
+                raise SFTPEOFError('The source ended before the range did')
 
     return Request(LanePair(target.lane, source.lane), True, call, done)
 
 
-async def _copy_files(source: int, target: int, offset: int, length: int, to: int) -> None:
+async def _copy_files(turn: asyncio.Lock, source: int, target: int, offset: int, length: int, to: int) -> int:
     one, other = os.fstat(source), os.fstat(target)
 
     if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) and (
@@ -103,20 +133,19 @@ async def _copy_files(source: int, target: int, offset: int, length: int, to: in
 
     # As long as one READ and WRITE, which are not done in threads either.
     if one.st_size and (length or one.st_size - offset) <= _PIECE:
-        _copy_range(source, target, offset, length, to, threading.Event())
-        return
+        return _copy_range(source, target, offset, length, to, threading.Event())
 
     # Of their own: the session may end, and its descriptors become those of other files.
     fds = os.dup(source), os.dup(target)
 
     try:
-        await _in_thread(lambda stop: _copy_range(*fds, offset, length, to, stop))
+        return await _in_thread(turn, lambda stop: _copy_range(*fds, offset, length, to, stop))
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def _copy_range(source: int, target: int, offset: int, length: int, to: int, stop: threading.Event) -> None:
+def _copy_range(source: int, target: int, offset: int, length: int, to: int, stop: threading.Event) -> int:
     copied = 0
     in_kernel = hasattr(os, 'copy_file_range')
 
@@ -151,61 +180,75 @@ def _copy_range(source: int, target: int, offset: int, length: int, to: int, sto
 
         copied += count
 
+    return copied
+
 
 async def _copy_by_calls(
     server: SFTPServer, source: object, target: object, offset: int, length: int, to: int
-) -> None:
+) -> int:
     copied = 0
 
     if not length:
         # As it is now: it may be the file that is copied into. Those without a size are read to their end.
-        attrs = await _awaited(server.fstat(source))
+        attrs = await awaited(server.fstat(source))
         size = attrs.st_size if isinstance(attrs, os.stat_result) else attrs.size
         length = max(0, (size or 0) - offset)
 
         if size and not length:
-            return
+            return 0
 
     while not length or copied < length:
         wanted = min(_PIECE, length - copied) if length else _PIECE
-        data = await _awaited(server.read(source, offset + copied, wanted))
+        data = await awaited(server.read(source, offset + copied, wanted))
 
         if not data:
             break
 
-        await _awaited(server.write(target, to + copied, data))
+        await awaited(server.write(target, to + copied, data))
         copied += len(data)
         # Methods that are plain would hold up everybody else.
         await asyncio.sleep(0)
+
+    return copied
 
 
 # --- check-file
 
 def check_file(
-    server: SFTPServer, opened: Handle, algorithms: bytes, offset: int, length: int, block_size: int
+    server: SFTPServer,
+    opened: Handle,
+    algorithms: bytes,
+    offset: int,
+    length: int,
+    block_size: int,
+    turn: asyncio.Lock,
 ) -> Callable[[], Awaitable[Reply]]:
     """Return what hashes a range of an open file, or each block of it: up to its end if the length is 0.
 
     Raises:
-      SFTPInvalidParameter: none of the hashes is known, or the blocks are too short
+      SFTPInvalidParameter: none of the hashes is known, the blocks are too short, or no file reaches so far
     """
 
+    _check_range(offset, length)
+
     wanted = algorithms.decode('ascii', 'replace').split(',')
-    name = next((name for name in wanted if name in _HASHES), None)
+    name = next((name for name in wanted if name in HASHES), None)
 
     if name is None:
-        raise SFTPInvalidParameter(f'Expected one of the hashes {", ".join(_HASHES)}')
+        raise SFTPInvalidParameter(f'Expected one of the hashes {", ".join(HASHES)}')
 
     if block_size and block_size < _MIN_BLOCK:
         raise SFTPInvalidParameter(f'Expected blocks of at least {_MIN_BLOCK} bytes, got {block_size}')
 
     async def check() -> Reply:
-        if opened.direct:
+        _check_ends(opened.file_obj)
+
+        if opened.access:
             assert isinstance(opened.file_obj, io.FileIO)
             fd = os.dup(opened.file_obj.fileno())
 
             try:
-                digests = await _in_thread(lambda stop: _hash_file(fd, name, offset, length, block_size, stop))
+                digests = await _in_thread(turn, lambda stop: _hash_file(fd, name, offset, length, block_size, stop))
             finally:
                 os.close(fd)
         else:
@@ -283,7 +326,7 @@ async def _hash_by_calls(
 
     while not length or done < length:
         wanted = digests.wanted(length - done if length else None)
-        data = await _awaited(server.read(file_obj, offset + done, wanted))
+        data = await awaited(server.read(file_obj, offset + done, wanted))
 
         if not data:
             break
@@ -293,19 +336,6 @@ async def _hash_by_calls(
         await asyncio.sleep(0)
 
     return digests.finish()
-
-
-async def check_named_file(
-    server: SFTPServer, path: bytes, arguments: tuple[bytes, int, int, int]
-) -> Reply:
-    """Hash a file that is opened for it."""
-
-    file_obj = await _awaited(server.open(path, c.FXF_READ, SFTPAttrs()))
-
-    try:
-        return await check_file(server, Handle(file_obj), *arguments)()
-    finally:
-        await _awaited(server.close(file_obj))
 
 
 # --- names
@@ -321,13 +351,13 @@ def expand_path(server: SFTPServer, lane: Lane, path: bytes) -> Request:
 
     async def call() -> bytes:
         if not path.startswith(b'~'):
-            expanded: bytes = await _awaited(server.realpath(path))
+            expanded: bytes = await awaited(server.realpath(path))
 
             return expanded
 
         user, slash, rest = path[1:].partition(b'/')
-        home: bytes = await _awaited(server.home_directory(user))
-        expanded = await _awaited(server.realpath(home.rstrip(b'/') + slash + rest if slash else home))
+        home: bytes = await awaited(server.home_directory(user))
+        expanded = await awaited(server.realpath(home.rstrip(b'/') + slash + rest if slash else home))
 
         return expanded
 
@@ -343,18 +373,21 @@ def names_of_ids(server: SFTPServer, lane: Lane, users: bytes, groups: bytes) ->
     if len(users) + len(groups) > 4 * _MAX_IDS:
         raise SFTPFailure(f'Expected at most {_MAX_IDS} ids, got {(len(users) + len(groups)) // 4}')
 
-    def names(ids: bytes, name_of: Callable[[int], str]) -> bytes:
+    def numbers(ids: bytes) -> list[int]:
         cursor = Cursor(ids)
-        numbers = [cursor.uint32() for _ in range(len(ids) // 4)]
-        found = [name_of(number) for number in numbers]
 
-        return b''.join(
-            encode_string(b'' if name == str(number) else name.encode())
-            for name, number in zip(found, numbers, strict=True)
-        )
+        return [cursor.uint32() for _ in range(len(ids) // 4)]
 
-    def call() -> Reply:
-        body = encode_string(names(users, server.format_user)) + encode_string(names(groups, server.format_group))
+    def names(ids: list[int], name_of: Callable[[int], str]) -> bytes:
+        found = [(name_of(number), str(number)) for number in ids]
+
+        return b''.join(encode_string(b'' if name == number else name.encode()) for name, number in found)
+
+    async def call() -> Reply:
+        uids, gids = numbers(users), numbers(groups)
+        # Where a directory service knows them it may take long.
+        await asyncio.to_thread(look_up, uids, gids)
+        body = encode_string(names(uids, server.format_user)) + encode_string(names(gids, server.format_group))
 
         return c.FXP_EXTENDED_REPLY, body
 
