@@ -431,9 +431,18 @@ async def reply(bench: Bench) -> bytes:
 
 async def run(numbers: range = range(256), only: list[Cell] | None = None) -> dict[Cell, list[str]]:
     """Try each number in each place, each time with a connection of its own."""
-    logging.getLogger('ssh_fast').setLevel(logging.CRITICAL)
+    logger = logging.getLogger('ssh_fast')
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return await _run(numbers, only or list(cells()))
+    finally:
+        logger.setLevel(level)
+
+
+async def _run(numbers: range, places: list[Cell]) -> dict[Cell, list[str]]:
     table: dict[Cell, list[str]] = {}
-    for cell in only or list(cells()):
+    for cell in places:
         table[cell] = []
         options = await make_options(cell.role)
         for number in numbers:

@@ -67,7 +67,9 @@ async def test_our_client_with_openssh(
 async def test_our_server_with_openssh(side: str, way: str, key_ring: KeyRing, folder: Path, tmp_path: Path) -> None:
     made, factory = watching()
     source, copy = folder / f'f{SIZE}', folder / f'{side}-{way}-server'
-    options = {} if side == 'theirs' else {'rekey_bytes': MIB}
+    # As above: a window that grows would have it all under way.
+    ours = {'rekey_bytes': MIB, 'window': MIB // 2, 'max_window': MIB // 2}
+    options = {} if side == 'theirs' else ours
     async with our_server(key_ring, tmp_path / 'ours', server_factory=factory, **options) as target:
         limit = ['RekeyLimit=1M'] if side != 'ours' else []
         await peers.sftp(target, f'{way} {source} {copy}', options=limit).run_async()
