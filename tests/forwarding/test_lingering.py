@@ -16,6 +16,8 @@ from tests.connection.test_server_sessions import connected
 from tests.interop.ours import nothing_leaks
 
 BOUND = 0.1
+# What a window that grows holds is another amount each time.
+FIXED = {'window': 2 * MIB, 'max_window': 2 * MIB}
 DATA = bytes(range(256)) * (24 * MIB // 256)    # more than all buffers on the way hold
 
 
@@ -90,7 +92,7 @@ async def what_the_far_end_holds(conn: Any) -> int:
 
 async def test_a_receiver_behind_a_socket_takes_a_break() -> None:
     """The same where the far end holds it all: its channel has ended, and the socket has not."""
-    async with nothing_leaks(), connected(owner=Permissive) as conn, sink() as target:
+    async with nothing_leaks(), connected(owner=Permissive, **FIXED) as conn, sink() as target:
         data = DATA[: await what_the_far_end_holds(conn)]
         _, writer = await conn.open_connection(LOOPBACK, target.port)
         await target.accept()
@@ -124,7 +126,7 @@ async def test_a_break_behind_a_listener() -> None:
 
 async def test_who_never_takes_the_end_is_dropped_after_the_connection() -> None:
     async with nothing_leaks(), sink() as target:
-        async with connected(owner=Permissive) as conn:
+        async with connected(owner=Permissive, **FIXED) as conn:
             data = DATA[: await what_the_far_end_holds(conn)]
             _, writer = await conn.open_connection(LOOPBACK, target.port)
             await target.accept()
