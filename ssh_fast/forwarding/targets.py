@@ -8,24 +8,32 @@ _PAUSE = 0.02      # seconds between attempts at a path
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that answers.
+    """Connect to the first address of a host that answers; one that is silent leaves time for those behind it.
 
     Raises:
       OSError: none does
     """
 
     loop = asyncio.get_running_loop()
-    failure: OSError = OSError('the host has no address')
+    end = loop.time() + _TIMEOUT
+    failure = OSError('the host has no address')
 
     try:
-        async with asyncio.timeout(_TIMEOUT):
-            for family, kind, proto, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                try:
-                    return await _connect(socket.socket(family, kind, proto), address)
-                except OSError as exc:
-                    failure = exc
+        async with asyncio.timeout_at(end):
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise OSError(f'the host has no form in the DNS: {exc}') from exc
+
+    for left, (family, kind, proto, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        now = loop.time()
+
+        try:
+            async with asyncio.timeout_at(now + (end - now) / left):
+                return await _connect(socket.socket(family, kind, proto), address)
+        except TimeoutError:
+            failure = TimeoutError('the host does not answer')
+        except OSError as exc:
+            failure = exc
 
     raise failure
 

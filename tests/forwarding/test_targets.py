@@ -48,3 +48,26 @@ async def test_a_path_where_nobody_listens(path: str, tmp_path: Path) -> None:
     async with nothing_leaks():
         with pytest.raises(OSError):
             await targets.connect_path(str(tmp_path / path))
+
+
+async def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, '_TIMEOUT', 1.0)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as silent, socket.create_server(('127.0.0.1', 0)) as good:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen(0)
+        # Who is in its queue leaves no room: the kernel answers nobody behind.
+        with socket.create_connection(silent.getsockname()):
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 0, '', sock.getsockname()) for sock in (silent, good)]
+
+            async def getaddrinfo(*args: object, **kwargs: object) -> object:
+                return found
+
+            monkeypatch.setattr(loop, 'getaddrinfo', getaddrinfo)
+            async with nothing_leaks():
+                sock = await targets.connect_tcp('host', 1)
+                assert sock.getpeername() == good.getsockname()
+                sock.close()
+                found.pop()
+                with pytest.raises(TimeoutError, match='the host does not answer'):
+                    await targets.connect_tcp('host', 1)
