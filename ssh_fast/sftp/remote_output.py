@@ -1,6 +1,7 @@
 """Files of a server that are being written: their ends, and those that are not seen under their names until whole."""
 
 import asyncio
+import contextlib
 import posixpath
 
 from .. import constants as c
@@ -82,6 +83,7 @@ class RemotePart(RemoteOutput):
         super().__init__(session, path, handle, resume)
         self.written_path = self._part = part
         self._mode = mode
+        self._replaces = False    # the old file may be gone, and the part be all that there is
 
     async def finish(self, attrs: SFTPAttrs | None, size: int | None = None, sync: bool = False) -> None:
         """Give the part its name, behind what is done with any file; without attributes, the mode of the old file.
@@ -102,11 +104,14 @@ class RemotePart(RemoteOutput):
                 return
 
             if self._mode is not None:
+                self._replaces = True
                 await self._session.status(c.FXP_REMOVE, encode_string(self._path))
 
             await self._session.status(c.FXP_RENAME, names)
-        except SFTPError:
-            self._remove()
+        except BaseException:
+            if not self._resume and not self._replaces:
+                _remove(self._session, self._part)
+
             raise
 
     def discard(self, offset: int | None) -> None:
@@ -116,15 +121,15 @@ class RemotePart(RemoteOutput):
             super().discard(offset)
             return
 
-        try:
-            self._session.forget_handle(self.handle)
-            self._remove()
-        except SFTPError:
-            # The session has ended, and the part stays.
-            return
+        self._session.forget_handle(self.handle)
+        _remove(self._session, self._part)
 
-    def _remove(self) -> None:
-        self._session.send(c.FXP_REMOVE, encode_string(self._part)).cancel()
+
+def _remove(session: SFTPClientSession, path: bytes) -> None:
+    """Remove a file without waiting for it; it stays if the session has ended."""
+
+    with contextlib.suppress(SFTPError):
+        session.send(c.FXP_REMOVE, encode_string(path)).cancel()
 
 
 async def open_part(
@@ -145,7 +150,16 @@ async def open_part(
 
     folder, name = posixpath.split(path)
     part = posixpath.join(folder, part_name(name, resume))
-    handle = await target.open(part, attrs, c.FXF_WRITE | c.FXF_CREAT | read | (0 if resume else c.FXF_EXCL))
+
+    try:
+        handle = await target.open(part, attrs, c.FXF_WRITE | c.FXF_CREAT | read | (0 if resume else c.FXF_EXCL))
+    except asyncio.CancelledError:
+        # It may have been opened: the handle is then closed when the reply comes.
+        if not resume:
+            _remove(session, part)
+
+        raise
+
     mode = None if there is None or there.permissions is None else there.permissions & 0o777
 
     return RemotePart(session, path, handle, part, mode, resume)

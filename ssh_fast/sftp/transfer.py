@@ -216,7 +216,7 @@ class Copy(Generic[_D]):
 
             if not tasks and ended in self._waiting:
                 self._waiting.discard(ended)
-                ended.set_result(None)
+                _wake(ended)
 
         async def start(coroutine: Coroutine[Any, Any, None], slots: asyncio.Semaphore = self._slots) -> None:
             try:
@@ -264,7 +264,7 @@ class Copy(Generic[_D]):
             self._failures.append((index, exc))
 
         for ended in self._waiting:
-            ended.set_result(None)
+            _wake(ended)
 
         self._waiting.clear()
 
@@ -369,6 +369,12 @@ class Copy(Generic[_D]):
         self._transfer.failed += 1
 
         return is_handled(exc, source, self.target.path_of(place), self.options.error_handler)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    # Who waits may have been cancelled, and not have noticed yet.
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 class Progress:

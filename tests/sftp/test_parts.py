@@ -400,6 +400,43 @@ async def test_interrupted_at_any_moment_then_resumed(
     assert {path.name: path.read_bytes() for path in (target / 'copy').iterdir()} == content
 
 
+@pytest.mark.parametrize('offers', [True, False])
+async def test_a_cancelled_atomic_upload_leaves_nothing_behind(near: Path, far: Path, offers: bool) -> None:
+    """Whenever it is cancelled there is the old file or the new one, and no part; nothing is said to the loop."""
+    (near / 'file').write_bytes(b'new' * 1000)
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+
+    async with sftp_pair(whole(far)) as (sftp, session, _):
+        if not offers:
+            sftp.session.extensions.pop(b'posix-rename@openssh.com')
+
+        for passes in range(60):
+            (far / 'file').write_bytes(b'old')
+            copying = asyncio.ensure_future(sftp.put(near / 'file', 'file', atomic=True))
+
+            for _ in range(passes):
+                await asyncio.sleep(0)
+
+            copying.cancel()
+
+            with contextlib.suppress(asyncio.CancelledError):
+                await copying
+
+            for _ in range(3):
+                await sftp.stat('.')
+
+            found = {path.name: path.read_bytes() for path in far.iterdir()}
+            assert not list(session._handles) and not said, passes
+
+            if not offers and 'file' not in found:
+                # The old one was being replaced: the part is all that there is.
+                assert list(found.values()) == [b'new' * 1000], passes
+                (far / next(iter(found))).unlink()
+            else:
+                assert found in ({'file': b'old'}, {'file': b'new' * 1000}), passes
+
+
 # --- verify
 
 
