@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from .._sftp_codec import decode_names as decode_entries
+from .._sftp_codec import encode_attrs as encode_fields
 from ..constants import (
     FILEXFER_ATTR_ACMODTIME,
     FILEXFER_ATTR_DEFINED_V3,
@@ -35,7 +36,6 @@ UINT64_MAX = 0xffffffffffffffff
 # What nearly every server sends, coded at once: size, uid, gid, permissions, atime, mtime.
 _USUAL = FILEXFER_ATTR_SIZE | FILEXFER_ATTR_UIDGID | FILEXFER_ATTR_PERMISSIONS | FILEXFER_ATTR_ACMODTIME
 _USUAL_FIELDS = struct.Struct('>QIIIII')
-_USUAL_ATTRS = struct.Struct('>IQIIIII')
 _LENGTH = struct.Struct('>I')
 
 _FILE_TYPES = {
@@ -119,10 +119,10 @@ class SFTPAttrs:
 
         if not self.extended and self.size is not None and self.mtime is not None and self.atime is not None:
             try:
-                return _USUAL_ATTRS.pack(
-                    _USUAL, self.size, self.uid, self.gid, self.permissions, int(self.atime), int(self.mtime)
-                )
-            except struct.error:
+                times = int(self.atime), int(self.mtime)
+
+                return encode_fields((_USUAL, self.size, self.uid, self.gid, self.permissions, *times, ()))
+            except (TypeError, OverflowError):
                 # Something is missing, or does not fit: what it is, is seen one by one.
                 pass
 

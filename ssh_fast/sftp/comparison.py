@@ -1,6 +1,5 @@
 """Whether a range of a local file and of a server's are the same: by a hash that the server makes, or by reading it."""
 
-import asyncio
 import hashlib
 import os
 import threading
@@ -9,6 +8,7 @@ from .errors import SFTPError
 from .extensions import check_file
 from .remote import RemoteSource
 from .requests import SFTPClientSession
+from .threads import in_thread
 from .transfer import CopyOptions, Progress
 
 # What is read of the server's file at once; and of the end of a file that is resumed, where only reading can tell.
@@ -54,12 +54,7 @@ class Comparison:
             # What is offered need not be possible for every file.
             return await self._by_reading(handle, fd, 0, size)
 
-        stop = threading.Event()
-
-        try:
-            return await asyncio.to_thread(_hash_range, fd, check.algorithm, size, stop) == check.digests[0]
-        finally:
-            stop.set()
+        return await in_thread(lambda stop: _hash_range(fd, check.algorithm, size, stop)) == check.digests[0]
 
     async def _by_reading(self, handle: bytes, fd: int, begin: int, end: int) -> bool:
         silent = Progress(CopyOptions(), b'', b'', end)

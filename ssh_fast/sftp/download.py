@@ -1,6 +1,5 @@
 """Downloads: a server's files into local ones."""
 
-import asyncio
 import os
 import posixpath
 import stat
@@ -15,6 +14,7 @@ from .local import LocalOutput, LocalPlace, first_hole, named_error, set_local_a
 from .local_part import open_part
 from .remote import RemoteSource
 from .requests import SFTPClientSession
+from .threads import in_thread
 from .transfer import Copy, CopyOptions, Fill, Progress, Transfer, is_copy
 
 
@@ -104,18 +104,10 @@ class _Download:
         )
 
     async def _finish(self, output: LocalOutput, attrs: SFTPAttrs | None) -> None:
-        if not self._options.sync:
+        if self._options.sync:
+            await in_thread(lambda stop: output.finish(attrs, sync=True))
+        else:
             output.finish(attrs)
-            return
-
-        finishing = asyncio.ensure_future(asyncio.to_thread(output.finish, attrs, True))
-
-        try:
-            await asyncio.shield(finishing)
-        except asyncio.CancelledError:
-            # The thread goes on with the descriptor, which nobody else must close.
-            await asyncio.wait([finishing])
-            raise
 
     async def _resumable(self, handle: bytes, attrs: SFTPAttrs, fd: int) -> int:
         """Return how much of a part that an earlier copy left can be kept; it is cut there.

@@ -174,16 +174,19 @@ class RemoteTarget:
             if there != target:
                 raise
 
-    async def write(self, make: Callable[[Callable[[Any], object]], Pipeline], source: bytes) -> None:
-        """Run a pipeline that writes; an error, or an early end of a local file, is raised."""
 
-        pipeline = await self._session.run(make)
-        raise_failure(self._session, pipeline, source)
+async def write(
+    session: SFTPClientSession, make: Callable[[Callable[[Any], object]], Pipeline], source: bytes
+) -> None:
+    """Run a pipeline that writes on a session; an error, or an early end of a local file, is raised."""
 
-        if not pipeline.complete:
-            exc = SFTPFailure(f'{os.fsdecode(source)} ended early: it was cut while it was read')
-            exc.offset = pipeline.bytes_done
-            raise exc
+    pipeline = await session.run(make)
+    raise_failure(session, pipeline, source)
+
+    if not pipeline.complete:
+        exc = SFTPFailure(f'{os.fsdecode(source)} ended early: it was cut while it was read')
+        exc.offset = pipeline.bytes_done
+        raise exc
 
 
 def raise_failure(session: SFTPClientSession, pipeline: Pipeline, path: bytes) -> None:

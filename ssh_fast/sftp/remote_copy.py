@@ -9,7 +9,7 @@ from .._sftp_codec import WritePipeline
 from ..wire import encode_string, encode_uint64
 from .attrs import SFTPAttrs
 from .errors import SFTPFailure
-from .remote import RemoteSource, RemoteTarget, preserved
+from .remote import RemoteSource, RemoteTarget, preserved, write
 from .remote_output import RemoteOutput
 from .requests import SFTPClientSession
 from .symlink import SymlinkOrder
@@ -132,7 +132,8 @@ class _RemoteCopy:
 
             try:
                 piece, begin = data, done
-                await self.target.write(
+                await write(
+                    session,
                     lambda ended, piece=piece, begin=begin: WritePipeline(  # type: ignore[misc]
                         session.assembler,
                         write_handle,

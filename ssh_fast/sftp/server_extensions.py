@@ -23,6 +23,7 @@ from .lane import Lane, LanePair
 from .longname import look_up
 from .server import SFTPServer
 from .server_replies import Reply, Request, done, path_reply
+from .threads import in_thread
 
 _T = TypeVar('_T')
 
@@ -54,19 +55,11 @@ async def awaited(result: Any) -> Any:
     return await result if hasattr(result, '__await__') else result
 
 
-async def _in_thread(turn: asyncio.Lock, work: Callable[[threading.Event], _T]) -> _T:
-    """Do something that takes long in a thread, in turn; who is cancelled tells it so, and waits for it."""
+async def _in_turn(turn: asyncio.Lock, work: Callable[[threading.Event], _T]) -> _T:
+    """Do something that takes long in a thread, in turn."""
 
     async with turn:
-        stop = threading.Event()
-        working = asyncio.ensure_future(asyncio.to_thread(work, stop))
-
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait([working])
-            raise
+        return await in_thread(work)
 
 
 def _check_range(offset: int, length: int) -> None:
@@ -139,7 +132,7 @@ async def _copy_files(turn: asyncio.Lock, source: int, target: int, offset: int,
     fds = os.dup(source), os.dup(target)
 
     try:
-        return await _in_thread(turn, lambda stop: _copy_range(*fds, offset, length, to, stop))
+        return await _in_turn(turn, lambda stop: _copy_range(*fds, offset, length, to, stop))
     finally:
         for fd in fds:
             os.close(fd)
@@ -248,7 +241,7 @@ def check_file(
             fd = os.dup(opened.file_obj.fileno())
 
             try:
-                digests = await _in_thread(turn, lambda stop: _hash_file(fd, name, offset, length, block_size, stop))
+                digests = await _in_turn(turn, lambda stop: _hash_file(fd, name, offset, length, block_size, stop))
             finally:
                 os.close(fd)
         else:

@@ -17,9 +17,8 @@ from .._sftp_codec import WritePipeline
 from ..errors import Error
 from ..wire import encode_string, encode_uint32
 from .attrs import SFTPAttrs
-from .remote import RemoteTarget
+from .remote import write
 from .requests import SFTPClientSession
-from .symlink import SymlinkOrder
 from .transfer import Progress
 
 # Smaller files are not worth it; the piece that tells, and those that the sessions then take one after another.
@@ -251,8 +250,8 @@ class Writer:
         """Write one piece by a session."""
 
         begin, end = piece
-        target = RemoteTarget(session, SymlinkOrder(session))
-        await target.write(
+        await write(
+            session,
             lambda done: WritePipeline(
                 session.assembler,
                 handle,

@@ -11,7 +11,7 @@ from .attrs import SFTPAttrs
 from .comparison import Comparison
 from .errors import SFTPFailure
 from .local import data_ranges, open_local
-from .remote import RemoteSource, RemoteTarget, preserved
+from .remote import RemoteSource, RemoteTarget, preserved, write
 from .remote_output import RemoteOutput, open_part
 from .requests import SFTPClientSession
 from .spread import Spread, Writer
@@ -174,7 +174,8 @@ class _Upload:
         return offset
 
     async def _write(self, source: bytes, handle: bytes, offset: int, progress: Progress, **data: Any) -> None:
-        await self.target.write(
+        await write(
+            self._session,
             lambda done: WritePipeline(
                 self._session.assembler,
                 handle,

@@ -203,13 +203,6 @@ async def test_check_file_that_cannot_be(sftp: SFTPClient, tmp_path: Path) -> No
 
 
 async def test_resume_and_verify_use_the_hashes(tmp_path: Path) -> None:
-    asked: list[bytes] = []
-
-    class Counting(SFTPServer):
-        def read(self, file_obj: object, offset: int, size: int) -> Any:
-            asked.append(b'read')
-            return super().read(file_obj, offset, size)
-
     (tmp_path / 'far').mkdir()
     (tmp_path / 'far/file').write_bytes(CONTENT)
     damaged = bytearray(CONTENT[:600_000])
