@@ -6,45 +6,45 @@ the server while the client works. What is transferred to files is compared by S
 """
 
 import argparse
-import json
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks.conditions import conditions
 from benchmarks.files import blank, default_folder, digest, make_source, parse_size
 from benchmarks.measure import GIB, MIB, Meter
 from benchmarks.peers import (
-    ROOT,
     START_TIMEOUT,
     Keys,
     OpenSSHServer,
     PeerFailed,
-    Program,
     Server,
     connect_options,
     listen_options,
-    missing,
     openssh_flags,
     worker,
 )
-
-RESULTS = ROOT / 'benchmarks' / 'results'
-QUICK_RESULTS = ROOT / 'build' / 'benchmarks'
-CIPHER = 'aes128-gcm@openssh.com'
-WORK_TIMEOUT = 900.0
-
-# sshd would turn many clients at once away, which is not what is measured.
-SSHD_SETTINGS = 'MaxStartups 500:30:1000\nMaxSessions 1000\n'
+from benchmarks.rounds import (
+    CIPHER,
+    QUICK_RESULTS,
+    RESULTS,
+    SSHD_SETTINGS,
+    Measurement,
+    Run,
+    WorkClient,
+    WrongContent,
+    choose,
+    plan,
+    stop,
+)
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,6 @@ class Work:
         """Whether it moves the file, so that CPU time is counted a GiB."""
 
         return bool(self.shell)
-
-
-@dataclass
-class Measurement:
-    """What one work took: seconds, of CPU too; `server_cpu` is that of the whole tree of processes."""
-
-    work: str
-    pair: str
-    round: int
-    wall: float
-    client_cpu: float
-    client_cpu_whole: float
-    server_cpu: float
-    others: float                                          # CPUs that the rest of the machine kept busy
-    stolen: float                                          # CPUs that the host took away
-    extra: dict[str, Any] = field(default_factory=dict)    # what the client measured beside
 
 
 _BULK = ('ssh_fast-openssh', 'openssh-openssh', 'asyncssh-openssh')
@@ -171,32 +155,6 @@ class LibraryServer(Server):
             raise
 
 
-class LibraryClient(Program):
-    """A client by ssh_fast or AsyncSSH that does the works of `channel_worker.Client`."""
-
-    def __init__(self, module: str, keys: Keys, port: int, loop: str, connected: bool) -> None:
-        options = {'port': port, 'loop': loop, 'connect': connect_options(keys, port, CIPHER), 'connected': connected}
-        super().__init__(f'{module} client', worker('client', module, options, 'channel_worker'))
-
-        try:
-            self.hear('ready', START_TIMEOUT)
-        except BaseException:
-            self.end()
-            raise
-
-    def work(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Have it do a work, and return what it measured."""
-
-        self.say(json.dumps(job))
-        found: dict[str, Any] = json.loads(self.hear(r'done (.*)', WORK_TIMEOUT)[1])
-
-        return found
-
-
-class WrongContent(Exception):
-    """What arrived is not what was sent."""
-
-
 class Bench:
     """The files and keys of a run, in one folder that is removed at its end."""
 
@@ -235,7 +193,12 @@ class Bench:
     def _measure_library(self, work: Work, pair: str, number: int, server: Server) -> Measurement:
         module = pair.split('-')[0]
 
-        with LibraryClient(module, self._keys, server.port, self.options.loop, work.connected) as client:
+        options = {
+            'port': server.port, 'loop': self.options.loop, 'connected': work.connected,
+            'connect': connect_options(self._keys, server.port, CIPHER),
+        }
+
+        with WorkClient(module, 'channel_worker', options) as client:
             meter = Meter(client=client.pid, server=server.pid)
             meter.start()
             extra = client.work({'work': work.name} | work.make_job(self))
@@ -317,15 +280,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
 
-    options.works = options.works.split(',') if options.works else names
-    options.pairs = options.pairs.split(',') if options.pairs else []
+    choose(parser, options, WORKS)
     options.parts = 10    # the channels are opened in so many parts, each timed by itself
-
-    if unknown := set(options.works) - set(names):
-        parser.error(f'--works: {", ".join(sorted(unknown))} is not one of {", ".join(names)}')
-
-    if unknown := set(options.pairs) - {pair for work in WORKS for pair in work.pairs}:
-        parser.error(f'--pairs: {", ".join(sorted(unknown))} is not measured')
 
     if min(options.rounds, options.lines, options.runs, options.connects) < 1 or options.repeats < 0:
         parser.error('--rounds, --lines, --runs and --connects are at least 1, --repeats at least 0')
@@ -336,131 +292,26 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def plan(options: argparse.Namespace) -> tuple[list[tuple[Work, str]], list[str]]:
-    """Return what to measure, and for each pair that cannot be measured here a line that says why."""
-
-    cases = [
-        (work, pair)
-        for work in WORKS
-        if work.name in options.works
-        for pair in work.pairs
-        if not options.pairs or pair in options.pairs
-    ]
-    absent = {}
-
-    for pair in dict.fromkeys(pair for _, pair in cases):
-        why = [missing(kind, role) for kind, role in zip(pair.split('-'), ('client', 'server'), strict=True)]
-
-        if reasons := [reason for reason in why if reason]:
-            absent[pair] = f'{pair} is not measured: {reasons[0]}'
-
-    return [(work, pair) for work, pair in cases if pair not in absent], list(absent.values())
-
-
-class Run:
-    """All rounds: the measurements that count, how many were taken again, what failed."""
-
-    def __init__(self, bench: Bench, options: argparse.Namespace) -> None:
-        self._bench = bench
-        self._options = options
-        self.measurements: list[Measurement] = []
-        self.repeated = 0
-        self.kept_busy = 0
-        self.failures: dict[str, str] = {}
-
-    def measure_round(self, number: int, cases: Sequence[tuple[Work, str]]) -> None:
-        """Measure every case once."""
-
-        for work, pair in random.sample(cases, len(cases)):
-            case = f'{work.name} {pair}'
-
-            if case in self.failures:
-                continue
-
-            try:
-                measurement = self._measure_quietly(work, pair, number)
-            except (PeerFailed, WrongContent) as exc:
-                self.failures[case] = str(exc)
-                print(f'  {case}: FAILED: {exc}', flush=True)
-                continue
-
-            self.measurements.append(measurement)
-            print(
-                f'  {case}: {measurement.wall:.3f} s, CPU client {measurement.client_cpu:.3f} '
-                f'({measurement.client_cpu_whole:.3f} from start to end), server {measurement.server_cpu:.3f}',
-                flush=True,
-            )
-
-    def _measure_quietly(self, work: Work, pair: str, number: int) -> Measurement:
-        """Measure until the others are quiet; when they never are, keep the time when they were quietest."""
-
-        taken: list[Measurement] = []
-
-        while True:
-            measurement = self._bench.measure(work, pair, number)
-            taken.append(measurement)
-
-            if measurement.others + measurement.stolen <= self._options.busy:
-                return measurement
-
-            if len(taken) > self._options.repeats:
-                self.kept_busy += 1
-
-                return min(taken, key=lambda one: one.others + one.stolen)
-
-            self.repeated += 1
-            time.sleep(1)
-
-    def save(self, path: Path, about: dict[str, str]) -> None:
-        """Write what there is."""
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        names = ('size', 'lines', 'runs', 'channels', 'at_once', 'parts', 'connects', 'loop', 'busy')
-        content = {
-            'conditions': about,
-            'options': {name: getattr(self._options, name) for name in names},
-            'cipher': CIPHER,
-            'repeated': self.repeated,
-            'kept_busy': self.kept_busy,
-            'failures': self.failures,
-            'measurements': [asdict(one) for one in self.measurements],
-        }
-        path.write_text(json.dumps(content, indent=1) + '\n')
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write the results; the exit status is 1 if something failed."""
 
     options = parse_options(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    cases, absent = plan(options)
+    signal.signal(signal.SIGTERM, stop)
+    cases, absent = plan(WORKS, options)
 
     for line in absent:
         print(line)
 
+    names = ('size', 'lines', 'runs', 'channels', 'at_once', 'parts', 'connects', 'loop', 'busy')
+    path = options.output / 'channel.json'
+
     with tempfile.TemporaryDirectory(prefix='bench_channel.', dir=options.dir) as name:
-        about = conditions(options.dir)
-        run = Run(Bench(Path(name), options), options)
-        path = options.output / 'channel.json'
+        run = Run(Bench(Path(name), options), options, names)
+        run.measure_all(cases, path, conditions(options.dir))
 
-        for number in range(1, options.rounds + 1):
-            print(f'round {number} of {options.rounds}', flush=True)
-            run.measure_round(number, cases)
-            run.save(path, about | {'load at the end': ' '.join(f'{load:.2f}' for load in os.getloadavg())})
+    from benchmarks.channel_report import write_report
 
-    if run.measurements:
-        from benchmarks.channel_report import write_report
-
-        write_report(path)
-
-    for case, why in run.failures.items():
-        print(f'Failed: {case}: {why}')
-
-    return 1 if run.failures else 0
+    return run.report(write_report, path)
 
 
 if __name__ == '__main__':

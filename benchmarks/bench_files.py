@@ -8,7 +8,6 @@ takes them to connect, as `ssh` is in `channel`. Trees and files are compared wi
 import argparse
 import contextlib
 import filecmp
-import json
 import os
 import shlex
 import shutil
@@ -18,20 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from benchmarks.bench_channel import (
-    CIPHER,
-    QUICK_RESULTS,
-    RESULTS,
-    SSHD_SETTINGS,
-    WORK_TIMEOUT,
-    Measurement,
-    Run,
-    WrongContent,
-)
 from benchmarks.conditions import conditions
 from benchmarks.files import default_folder, digest, make_source, parse_size
 from benchmarks.measure import MIB, Meter
@@ -46,7 +35,19 @@ from benchmarks.peers import (
     missing,
     openssh_flags,
     start_server,
-    worker,
+)
+from benchmarks.rounds import (
+    CIPHER,
+    QUICK_RESULTS,
+    RESULTS,
+    SSHD_SETTINGS,
+    Measurement,
+    Run,
+    WorkClient,
+    WrongContent,
+    choose,
+    plan,
+    stop,
 )
 
 FILE_SIZE = 4096
@@ -173,7 +174,10 @@ class Bench:
     ) -> Measurement:
         module = pair.split('-')[0]
 
-        with LibraryClient(module, self._keys, port, self.options.loop) as client:
+        connect = connect_options(self._keys, port, CIPHER)
+        options = {'port': port, 'loop': self.options.loop, 'connect': connect}
+
+        with WorkClient(module, 'files_worker', options) as client:
             meter = Meter(client=client.pid, server=server)
             meter.start()
             extra = client.work(job)
@@ -263,28 +267,6 @@ def relay(port: int, options: argparse.Namespace) -> Iterator[int]:
         yield int(program.hear(r'\d+', START_TIMEOUT)[0])
 
 
-class LibraryClient(Program):
-    """A client by ssh_fast or AsyncSSH that does the works of `files_worker.Client`."""
-
-    def __init__(self, module: str, keys: Keys, port: int, loop: str) -> None:
-        options = {'port': port, 'loop': loop, 'connect': connect_options(keys, port, CIPHER)}
-        super().__init__(f'{module} client', worker('client', module, options, 'files_worker'))
-
-        try:
-            self.hear('ready', START_TIMEOUT)
-        except BaseException:
-            self.end()
-            raise
-
-    def work(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Have it do a work, and return what it measured."""
-
-        self.say(json.dumps(job))
-        found: dict[str, Any] = json.loads(self.hear(r'done (.*)', WORK_TIMEOUT)[1])
-
-        return found
-
-
 WORKS = [
     Work(
         'get_tree',
@@ -337,26 +319,6 @@ WORKS = [
 ]
 
 
-class FilesRun(Run):
-    """All rounds, and the file that they are kept in."""
-
-    def save(self, path: Path, about: dict[str, str]) -> None:
-        """Write what there is."""
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        names = ('files', 'entries', 'removes', 'requests', 'size', 'delay', 'rate', 'loop', 'busy')
-        content = {
-            'conditions': about,
-            'options': {name: getattr(self._options, name) for name in names},
-            'cipher': CIPHER,
-            'repeated': self.repeated,
-            'kept_busy': self.kept_busy,
-            'failures': self.failures,
-            'measurements': [asdict(one) for one in self.measurements],
-        }
-        path.write_text(json.dumps(content, indent=1) + '\n')
-
-
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
 
@@ -392,14 +354,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
 
-    options.works = options.works.split(',') if options.works else names
-    options.pairs = options.pairs.split(',') if options.pairs else []
-
-    if unknown := set(options.works) - set(names):
-        parser.error(f'--works: {", ".join(sorted(unknown))} is not one of {", ".join(names)}')
-
-    if unknown := set(options.pairs) - {pair for work in WORKS for pair in work.pairs}:
-        parser.error(f'--pairs: {", ".join(sorted(unknown))} is not measured')
+    choose(parser, options, WORKS)
 
     if min(options.rounds, options.files, options.entries, options.removes, options.requests) < 1:
         parser.error('--rounds, --files, --entries, --removes and --requests are at least 1')
@@ -416,60 +371,26 @@ def absent(kind: str, role: str) -> str | None:
     return missing(kind, role)
 
 
-def plan(options: argparse.Namespace) -> tuple[list[tuple[Work, str]], list[str]]:
-    """Return what to measure, and for each pair that cannot be measured here a line that says why."""
-
-    cases = [
-        (work, pair)
-        for work in WORKS
-        if work.name in options.works
-        for pair in work.pairs
-        if not options.pairs or pair in options.pairs
-    ]
-    why = {}
-
-    for pair in dict.fromkeys(pair for _, pair in cases):
-        reasons = [absent(kind, role) for kind, role in zip(pair.split('-'), ('client', 'server'), strict=True)]
-
-        if reason := next(filter(None, reasons), None):
-            why[pair] = f'{pair} is not measured: {reason}'
-
-    return [(work, pair) for work, pair in cases if pair not in why], list(why.values())
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write the results; the exit status is 1 if something failed."""
 
     options = parse_options(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    cases, left_out = plan(options)
+    signal.signal(signal.SIGTERM, stop)
+    cases, left_out = plan(WORKS, options, absent)
 
     for line in left_out:
         print(line)
 
+    names = ('files', 'entries', 'removes', 'requests', 'size', 'delay', 'rate', 'loop', 'busy')
+    path = options.output / 'files.json'
+
     with tempfile.TemporaryDirectory(prefix='bench_files.', dir=options.dir) as name:
-        about = conditions(options.dir)
-        run = FilesRun(Bench(Path(name), options), options)
-        path = options.output / 'files.json'
+        run = Run(Bench(Path(name), options), options, names)
+        run.measure_all(cases, path, conditions(options.dir))
 
-        for number in range(1, options.rounds + 1):
-            print(f'round {number} of {options.rounds}', flush=True)
-            run.measure_round(number, cases)
-            run.save(path, about | {'load at the end': ' '.join(f'{load:.2f}' for load in os.getloadavg())})
+    from benchmarks.files_report import write_report
 
-    if run.measurements:
-        from benchmarks.files_report import write_report
-
-        write_report(path)
-
-    for case, why in run.failures.items():
-        print(f'Failed: {case}: {why}')
-
-    return 1 if run.failures else 0
+    return run.report(write_report, path)
 
 
 if __name__ == '__main__':

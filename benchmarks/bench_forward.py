@@ -7,7 +7,6 @@ processes of their own. Counted are the wall time of the work, and meanwhile the
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,19 +16,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.bench_channel import (
-    CIPHER,
-    QUICK_RESULTS,
-    RESULTS,
-    SSHD_SETTINGS,
-    Measurement,
-    Run,
-    WrongContent,
-)
 from benchmarks.conditions import conditions
 from benchmarks.files import parse_size
 from benchmarks.measure import GIB, MIB, Meter, process_tree
@@ -42,9 +32,20 @@ from benchmarks.peers import (
     Server,
     connect_options,
     listen_options,
-    missing,
     openssh_flags,
     worker,
+)
+from benchmarks.rounds import (
+    CIPHER,
+    QUICK_RESULTS,
+    RESULTS,
+    SSHD_SETTINGS,
+    Measurement,
+    Run,
+    WrongContent,
+    choose,
+    plan,
+    stop,
 )
 
 _PIECE = 1 << 20
@@ -61,6 +62,7 @@ class Work:
     name: str
     do: Callable[['Bench', int], dict[str, Any]]
     remote: bool = False
+    pairs: tuple[str, ...] = _PAIRS
 
     @property
     def size_matters(self) -> bool:
@@ -335,29 +337,6 @@ WORKS = [
 ]
 
 
-class ForwardRun(Run):
-    """All rounds, and the file that they are kept in."""
-
-    idle: list[dict[str, Any]]
-
-    def save(self, path: Path, about: dict[str, str]) -> None:
-        """Write what there is."""
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        names = ('size', 'requests', 'connects', 'idle', 'loop', 'busy')
-        content = {
-            'conditions': about,
-            'options': {name: getattr(self._options, name) for name in names},
-            'cipher': CIPHER,
-            'repeated': self.repeated,
-            'kept_busy': self.kept_busy,
-            'failures': self.failures,
-            'idle': self.idle,
-            'measurements': [asdict(one) for one in self.measurements],
-        }
-        path.write_text(json.dumps(content, indent=1) + '\n')
-
-
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
 
@@ -388,14 +367,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
 
-    options.works = options.works.split(',') if options.works else names
-    options.pairs = options.pairs.split(',') if options.pairs else list(_PAIRS)
-
-    if unknown := set(options.works) - set(names):
-        parser.error(f'--works: {", ".join(sorted(unknown))} is not one of {", ".join(names)}')
-
-    if unknown := set(options.pairs) - set(_PAIRS):
-        parser.error(f'--pairs: {", ".join(sorted(unknown))} is not measured')
+    choose(parser, options, WORKS)
 
     if options.size % (16 * MIB):
         parser.error('--size must be a multiple of 16M')
@@ -403,57 +375,37 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def _stop(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write the results; the exit status is 1 if something failed."""
 
     options = parse_options(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    pairs = []
+    signal.signal(signal.SIGTERM, stop)
+    cases, absent = plan(WORKS, options)
 
-    for pair in options.pairs:
-        reasons = [missing(kind, role) for kind, role in zip(pair.split('-'), ('client', 'server'), strict=True)]
+    for line in absent:
+        print(line)
 
-        if reason := next(filter(None, reasons), None):
-            print(f'{pair} is not measured: {reason}')
-        else:
-            pairs.append(pair)
-
-    cases = [(work, pair) for work in WORKS if work.name in options.works for pair in pairs]
+    path = options.output / 'forward.json'
 
     with tempfile.TemporaryDirectory(prefix='bench_forward.') as name:
         about = conditions(Path(name))
         about.pop('files', None)
         bench = Bench(Path(name), options)
-        run = ForwardRun(bench, options)
-        run.idle = []
-        path = options.output / 'forward.json'
+        run = Run(bench, options, ('size', 'requests', 'connects', 'idle', 'loop', 'busy'))
+        run.more['idle'] = idle = []
+        run.measure_all(cases, path, about)
 
-        for number in range(1, options.rounds + 1):
-            print(f'round {number} of {options.rounds}', flush=True)
-            run.measure_round(number, cases)
-            run.save(path, about | {'load at the end': ' '.join(f'{load:.2f}' for load in os.getloadavg())})
-
-        for pair in pairs if options.idle else []:
+        for pair in dict.fromkeys(pair for _, pair in cases) if options.idle else ():
             try:
-                run.idle.append(bench.measure_idle(pair))
+                idle.append(bench.measure_idle(pair))
             except (PeerFailed, WrongContent, OSError) as exc:
                 run.failures[f'idle {pair}'] = str(exc)
 
-        run.save(path, about | {'load at the end': ' '.join(f'{load:.2f}' for load in os.getloadavg())})
+        run.save(path, about)
 
-    if run.measurements:
-        from benchmarks.forward_report import write_report
+    from benchmarks.forward_report import write_report
 
-        write_report(path)
-
-    for case, why in run.failures.items():
-        print(f'Failed: {case}: {why}')
-
-    return 1 if run.failures else 0
+    return run.report(write_report, path)
 
 
 if __name__ == '__main__':

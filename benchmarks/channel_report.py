@@ -1,6 +1,5 @@
 """The page of a run of bench_channel: python -m benchmarks.channel_report results/channel.json writes it again."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,29 +10,13 @@ from typing import Any
 from benchmarks.bench_channel import WORKS
 from benchmarks.measure import GIB, MIB
 from benchmarks.report import Spread, table
+from benchmarks.rounds_report import Results, load, page, pair_name
 
-_NAMES = {'ssh_fast': 'ssh_fast', 'openssh': 'OpenSSH', 'asyncssh': 'AsyncSSH'}
 _BULK = [work.name for work in WORKS if work.size_matters]
 
 
-def pair_name(pair: str) -> str:
-    """Return what a reader calls a pair."""
-
-    return ' → '.join(_NAMES[end] for end in pair.split('-'))
-
-
-class Results:
-    """The measurements of a run, and what was asked of it."""
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.conditions: dict[str, str] = content['conditions']
-        self.options: dict[str, Any] = content['options']
-        self.cipher: str = content['cipher']
-        self.repeated: int = content['repeated']
-        self.kept_busy: int = content['kept_busy']
-        self.failures: dict[str, str] = content['failures']
-        self.measurements: list[dict[str, Any]] = content['measurements']
-        self.rounds = max(one['round'] for one in self.measurements)
+class ChannelResults(Results):
+    """The measurements of a run of bench_channel."""
 
     def cases(self) -> list[tuple[str, str]]:
         """Return the works and pairs that were measured, in the order of the tables."""
@@ -41,13 +24,6 @@ class Results:
         found = {(one['work'], one['pair']) for one in self.measurements}
 
         return [(work.name, pair) for work in WORKS for pair in work.pairs if (work.name, pair) in found]
-
-    def spread(self, work: str, pair: str, field: str, unit: float = 1.0) -> Spread | None:
-        """Return a figure's median over the rounds, in `unit`s, None if it was not measured."""
-
-        values = [one[field] / unit for one in self.measurements if (one['work'], one['pair']) == (work, pair)]
-
-        return Spread(median(values), min(values), max(values)) if values else None
 
     def ratio(self, work: str, pair: str, peer: str, field: str) -> float | None:
         """Return one median over another."""
@@ -86,7 +62,7 @@ class Goal:
 
         return self.field == 'wall'
 
-    def value(self, results: Results) -> float | None:
+    def value(self, results: ChannelResults) -> float | None:
         """Return what was reached."""
 
         if self.of_speed:
@@ -127,7 +103,7 @@ GOALS = [
         )
     ),
     *(
-        Goal(f'{what}, {title}, to {_NAMES[server]} : AsyncSSH', work, f'ssh_fast-{server}', f'asyncssh-{server}',
+        Goal(f'{what}, {title}, to {pair_name(server)} : AsyncSSH', work, f'ssh_fast-{server}', f'asyncssh-{server}',
              field, bound)
         for work, title in (
             ('connect_sequential', 'connecting one after another'), ('connect_50_at_once', 'connecting 50 at once'),
@@ -138,7 +114,7 @@ GOALS = [
 ]
 
 
-def goals_table(results: Results) -> str:
+def goals_table(results: ChannelResults) -> str:
     """Return what was to be reached, and what was."""
 
     rows = []
@@ -181,7 +157,7 @@ def _show(spread: Spread | None, with_spread: bool = False) -> str:
     return text + (f' ({spread.least:.{digits}f}-{spread.most:.{digits}f})' if with_spread else '')
 
 
-def work_table(results: Results, work: str) -> str:
+def work_table(results: ChannelResults, work: str) -> str:
     """Return what one work took with each pair."""
 
     pairs = [pair for name, pair in results.cases() if name == work]
@@ -201,7 +177,7 @@ def work_table(results: Results, work: str) -> str:
     return table(head, rows)
 
 
-def channels_table(results: Results) -> str:
+def channels_table(results: ChannelResults) -> str:
     """Return the time and memory after each part of the channels: the first is linear, the other flat."""
 
     rows = []
@@ -230,20 +206,10 @@ works, all its processes together. OpenSSH's `ssh` is one process a work: what i
 figures, and not in those of the libraries' bulk works. Files were compared by SHA-256."""
 
 
-def render(results: Results) -> str:
+def render(results: ChannelResults) -> str:
     """Return the page of a run."""
 
-    quiet = (
-        f'{results.repeated} measurements were repeated because others kept more than {results.options["busy"]:g} of a '
-        f'CPU busy; {results.kept_busy} were kept although they did.'
-    )
-    parts = [
-        '# Commands, streams and connections',
-        _EXPLANATION.format(rounds=results.rounds, cipher=results.cipher),
-        quiet,
-        '## Conditions',
-        '\n'.join(f'- {name}: {value}' for name, value in results.conditions.items()),
-    ]
+    parts = []
 
     if goals := goals_table(results):
         parts += ['## Goals', goals, '![The goals, and what was reached](channel.svg)']
@@ -254,13 +220,10 @@ def render(results: Results) -> str:
         if work == 'channels':
             parts.append(channels_table(results))
 
-    if results.failures:
-        parts += ['## Failed', '\n'.join(f'- {case}: {why.splitlines()[0]}' for case, why in results.failures.items())]
-
-    return '\n\n'.join(parts) + '\n'
+    return page('Commands, streams and connections', _EXPLANATION, results, parts)
 
 
-def draw(results: Results, path: Path) -> None:
+def draw(results: ChannelResults, path: Path) -> None:
     """Draw how far each goal was reached: 1 is the goal, more is better."""
 
     import matplotlib
@@ -286,10 +249,10 @@ def draw(results: Results, path: Path) -> None:
 def write_report(path: Path) -> None:
     """Write the page and the plot beside the JSON file of a run, and print the page."""
 
-    results = Results(json.loads(path.read_text()))
-    page = render(results)
-    path.with_suffix('.md').write_text(page)
-    print('\n' + page)
+    results = ChannelResults(load(path))
+    text = render(results)
+    path.with_suffix('.md').write_text(text)
+    print('\n' + text)
 
     if any(goal.value(results) for goal in GOALS):
         draw(results, path.with_suffix('.svg'))

@@ -1,46 +1,19 @@
 """The page of a run of bench_files: python -m benchmarks.files_report results/files.json writes it again."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.bench_files import FILE_SIZE, FILES_IN_A_DIRECTORY, WORKS
+from benchmarks.bench_files import FILE_SIZE, FILES_IN_A_DIRECTORY, WORKS, Work
 from benchmarks.measure import MIB
-from benchmarks.report import Spread, table
+from benchmarks.report import table
+from benchmarks.rounds_report import Results, load, page, pair_name, write_page
 
-_NAMES = {'ssh_fast': 'ssh_fast', 'openssh': 'OpenSSH', 'asyncssh': 'AsyncSSH', 'lftp': 'lftp', 'rclone': 'rclone'}
 
-
-class Results:
-    """The measurements of a run, and what was asked of it."""
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.conditions: dict[str, str] = content['conditions']
-        self.options: dict[str, Any] = content['options']
-        self.cipher: str = content['cipher']
-        self.repeated: int = content['repeated']
-        self.kept_busy: int = content['kept_busy']
-        self.failures: dict[str, str] = content['failures']
-        self.measurements: list[dict[str, Any]] = content['measurements']
-        self.rounds = max(one['round'] for one in self.measurements)
-
-    def pairs(self, work: str) -> list[str]:
-        """Return the pairs that a work was measured with, in the order of the tables."""
-
-        found = {one['pair'] for one in self.measurements if one['work'] == work}
-
-        return [pair for known in WORKS if known.name == work for pair in known.pairs if pair in found]
-
-    def spread(self, work: str, pair: str, field: str = 'wall') -> Spread | None:
-        """Return a figure's median over the rounds, None if it was not measured."""
-
-        values = [one[field] for one in self.measurements if (one['work'], one['pair']) == (work, pair)]
-
-        return Spread(median(values), min(values), max(values)) if values else None
+class FilesResults(Results):
+    """The measurements of a run of bench_files."""
 
     def count(self, work: str) -> int:
         """Return how many files or requests one such work is; of a link, bytes."""
@@ -67,7 +40,7 @@ class Goal:
     peers: tuple[str, ...]
     bound: float
 
-    def value(self, results: Results) -> float | None:
+    def value(self, results: FilesResults) -> float | None:
         """Return what was reached."""
 
         ours = results.spread(self.work, self.pair)
@@ -111,7 +84,7 @@ GOALS = [
 ]
 
 
-def goals_table(results: Results) -> str:
+def goals_table(results: FilesResults) -> str:
     """Return what was to be reached, and what was."""
 
     rows = [
@@ -136,12 +109,6 @@ def goals_table(results: Results) -> str:
 
 # --- tables
 
-def pair_name(pair: str) -> str:
-    """Return what a reader calls a pair."""
-
-    return ' → '.join(_NAMES[end] for end in pair.split('-'))
-
-
 _TITLES: dict[str, Callable[[dict[str, Any]], str]] = {
     'get_tree': lambda o: f'{o["files"]} files of {FILE_SIZE // 1024} KiB, get of their directory',
     'put_tree': lambda o: f'{o["files"]} files of {FILE_SIZE // 1024} KiB, put of their directory',
@@ -159,16 +126,16 @@ def _show(value: float) -> str:
     return f'{value:.0f}' if value >= 100 else f'{value:.2f}'
 
 
-def work_table(results: Results, work: str) -> str:
+def work_table(results: FilesResults, work: Work) -> str:
     """Return what one work took with each pair."""
 
-    is_link = work.startswith('link_')
+    is_link = work.is_link
     rows = []
 
     for pair in results.pairs(work):
-        wall, client, server = (results.spread(work, pair, name) for name in ('wall', 'client_cpu', 'server_cpu'))
+        wall, client, server = (results.spread(work.name, pair, name) for name in ('wall', 'client_cpu', 'server_cpu'))
         assert wall and client and server
-        speed = results.count(work) / wall.middle / (1e6 if is_link else 1)
+        speed = results.count(work.name) / wall.middle / (1e6 if is_link else 1)
         rows.append([
             pair_name(pair), _show(speed), f'{_show(wall.middle)} ({_show(wall.least)}-{_show(wall.most)})',
             _show(client.middle), _show(server.middle),
@@ -187,41 +154,23 @@ rclone (16 transfers) connect and log in as a part of it. Copies were compared w
 `link_relay.py`, a relay with that delay and rate: there is no slow start and no loss of TCP in it."""
 
 
-def render(results: Results) -> str:
+def render(results: FilesResults) -> str:
     """Return the page of a run."""
 
-    quiet = (
-        f'{results.repeated} measurements were repeated because others kept more than {results.options["busy"]:g} of a '
-        f'CPU busy; {results.kept_busy} were kept although they did.'
-    )
-    parts = [
-        '# Many files, single requests and long links',
-        _EXPLANATION.format(rounds=results.rounds, cipher=results.cipher),
-        quiet,
-        '## Conditions',
-        '\n'.join(f'- {name}: {value}' for name, value in results.conditions.items()),
-    ]
-
-    if goals := goals_table(results):
-        parts += ['## Goals', goals]
+    goals = goals_table(results)
+    parts = ['## Goals', goals] if goals else []
 
     for work in WORKS:
-        if results.pairs(work.name):
-            parts += [f'## {_TITLES[work.name](results.options)}', work_table(results, work.name)]
+        if results.pairs(work):
+            parts += [f'## {_TITLES[work.name](results.options)}', work_table(results, work)]
 
-    if results.failures:
-        parts += ['## Failed', '\n'.join(f'- {case}: {why.splitlines()[0]}' for case, why in results.failures.items())]
-
-    return '\n\n'.join(parts) + '\n'
+    return page('Many files, single requests and long links', _EXPLANATION, results, parts)
 
 
 def write_report(path: Path) -> None:
     """Write the page beside the JSON file of a run, and print it."""
 
-    page = render(Results(json.loads(path.read_text())))
-    path.with_suffix('.md').write_text(page)
-    print('\n' + page)
-    print(f'Written: {path}, {path.with_suffix(".md").name}')
+    write_page(path, render(FilesResults(load(path))))
 
 
 if __name__ == '__main__':

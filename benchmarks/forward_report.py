@@ -1,50 +1,15 @@
 """The page of a run of bench_forward: python -m benchmarks.forward_report results/forward.json writes it again."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.bench_forward import WORKS
+from benchmarks.bench_forward import WORKS, Work
 from benchmarks.measure import GIB, MIB
-from benchmarks.report import Spread, table
-
-_NAMES = {'ssh_fast': 'ssh_fast', 'openssh': 'OpenSSH', 'asyncssh': 'AsyncSSH'}
-_BULK = [work.name for work in WORKS if work.size_matters]
-
-
-class Results:
-    """The measurements of a run, and what was asked of it."""
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.conditions: dict[str, str] = content['conditions']
-        self.options: dict[str, Any] = content['options']
-        self.cipher: str = content['cipher']
-        self.repeated: int = content['repeated']
-        self.kept_busy: int = content['kept_busy']
-        self.failures: dict[str, str] = content['failures']
-        self.idle: list[dict[str, Any]] = content['idle']
-        self.measurements: list[dict[str, Any]] = content['measurements']
-        self.rounds = max(one['round'] for one in self.measurements)
-
-    def pairs(self, work: str) -> list[str]:
-        """Return the pairs that a work was measured with."""
-
-        return list(dict.fromkeys(sorted(one['pair'] for one in self.measurements if one['work'] == work)))
-
-    def spread(self, work: str, pair: str, field: str = 'wall') -> Spread | None:
-        """Return a figure's median over the rounds, None if it was not measured."""
-
-        values = [
-            one.get(field, one['extra'].get(field))
-            for one in self.measurements
-            if (one['work'], one['pair']) == (work, pair)
-        ]
-
-        return Spread(median(values), min(values), max(values)) if values else None
+from benchmarks.report import table
+from benchmarks.rounds_report import Results, load, page, pair_name, write_page
 
 
 @dataclass(frozen=True)
@@ -95,12 +60,6 @@ GOALS = [
 ]
 
 
-def pair_name(pair: str) -> str:
-    """Return what a reader calls a pair."""
-
-    return ' → '.join(_NAMES[end] for end in pair.split('-'))
-
-
 def goals_table(results: Results) -> str:
     """Return what was to be reached, and what was."""
 
@@ -130,22 +89,22 @@ def _title(work: str, options: dict[str, Any]) -> str:
     return f'{options["size"] / MIB:.0f} MiB {way} over {streams} to a port that the {where} forwards'
 
 
-def work_table(results: Results, work: str) -> str:
+def work_table(results: Results, work: Work) -> str:
     """Return what one work took with each pair."""
 
-    is_bulk = work in _BULK
+    is_bulk = work.size_matters
     unit = results.options['size'] / GIB if is_bulk else 1.0
     rows = []
 
     for pair in results.pairs(work):
-        wall, client, server = (results.spread(work, pair, name) for name in ('wall', 'client_cpu', 'server_cpu'))
+        wall, client, server = (results.spread(work.name, pair, name) for name in ('wall', 'client_cpu', 'server_cpu'))
         assert wall and client and server
         row = [pair_name(pair), f'{wall.middle:.2f} ({wall.least:.2f}-{wall.most:.2f})']
         row += [f'{results.options["size"] / wall.middle / 1e6:.0f}'] if is_bulk else []
         row += [f'{client.middle / unit:.2f}', f'{server.middle / unit:.2f}']
 
-        if work == 'requests':
-            median_, p99 = results.spread(work, pair, 'median'), results.spread(work, pair, 'p99')
+        if work.name == 'requests':
+            median_, p99 = results.spread(work.name, pair, 'median'), results.spread(work.name, pair, 'p99')
             assert median_ and p99
             row += [f'{median_.middle * 1e6:.0f}', f'{p99.middle * 1e6:.0f}']
 
@@ -154,7 +113,7 @@ def work_table(results: Results, work: str) -> str:
     per = ' a GiB' if is_bulk else ''
     head = ['client → server', 'seconds', *(['MB/s'] if is_bulk else []), f'client CPU s{per}', f'server CPU s{per}']
 
-    return table(head + (['median µs', 'p99 µs'] if work == 'requests' else []), rows)
+    return table(head + (['median µs', 'p99 µs'] if work.name == 'requests' else []), rows)
 
 
 _EXPLANATION = """\
@@ -166,48 +125,27 @@ while the work is done. The ends of the connections are plain sockets in process
 def render(results: Results) -> str:
     """Return the page of a run."""
 
-    quiet = (
-        f'{results.repeated} measurements were repeated because others kept more than {results.options["busy"]:g} of a '
-        f'CPU busy; {results.kept_busy} were kept although they did.'
-    )
-    parts = [
-        '# Forwarded connections',
-        _EXPLANATION.format(rounds=results.rounds, cipher=results.cipher),
-        quiet,
-        '## Conditions',
-        '\n'.join(f'- {name}: {value}' for name, value in results.conditions.items()),
-    ]
-
-    if goals := goals_table(results):
-        parts += ['## Goals', goals]
+    goals = goals_table(results)
+    parts = ['## Goals', goals] if goals else []
 
     for work in WORKS:
-        if results.pairs(work.name):
-            parts += [f'## {_title(work.name, results.options)}', work_table(results, work.name)]
+        if results.pairs(work):
+            parts += [f'## {_title(work.name, results.options)}', work_table(results, work)]
 
-    if results.idle:
-        rows = [
-            [pair_name(one['pair']), f'{one["client"] / 1024:.1f}', f'{one["server"] / 1024:.1f}']
-            for one in results.idle
-        ]
+    if idle := results.content['idle']:
+        rows = [[pair_name(one['pair']), *(f'{one[end] / 1024:.1f}' for end in ('client', 'server'))] for one in idle]
         parts += [
             f'## {results.options["idle"]} forwarded connections, open and idle',
             table(['client → server', 'KiB each, client', 'KiB each, server'], rows),
         ]
 
-    if results.failures:
-        parts += ['## Failed', '\n'.join(f'- {case}: {why.splitlines()[0]}' for case, why in results.failures.items())]
-
-    return '\n\n'.join(parts) + '\n'
+    return page('Forwarded connections', _EXPLANATION, results, parts)
 
 
 def write_report(path: Path) -> None:
     """Write the page beside the JSON file of a run, and print it."""
 
-    page = render(Results(json.loads(path.read_text())))
-    path.with_suffix('.md').write_text(page)
-    print('\n' + page)
-    print(f'Written: {path}, {path.with_suffix(".md").name}')
+    write_page(path, render(Results(load(path))))
 
 
 if __name__ == '__main__':
