@@ -412,21 +412,30 @@ class Dispatcher:
 
     def _decode_check_name(self, cursor: Cursor) -> Request:
         path, arguments = cursor.string(), _check_arguments(cursor)
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def turn_came() -> None:
+            if turn.cancelled():
+                self._paths.leave(False)
+            else:
+                turn.set_result(None)
+
         # Requests on paths wait until it is open, not until it is hashed.
-        self._paths.enter(False, lambda: turn.set_result(None))
+        self._paths.enter(False, turn_came)
 
         async def opened() -> Any:
-            await turn
-            self._handles.reserve()
-
             try:
-                return await extensions.awaited(self._server.open(path, c.FXF_READ, SFTPAttrs()))
-            except BaseException:
-                self._handles.unreserve()
-                raise
+                await turn
+                self._handles.reserve()
+
+                try:
+                    return await extensions.awaited(self._server.open(path, c.FXF_READ, SFTPAttrs()))
+                except BaseException:
+                    self._handles.unreserve()
+                    raise
             finally:
-                self._paths.leave(False)
+                if not turn.cancelled():
+                    self._paths.leave(False)
 
         async def call() -> Reply:
             file_obj = await opened()

@@ -344,3 +344,18 @@ async def test_listings_of_servers_that_return_a_list(tmp_path: Path) -> None:
     async with sftp_pair(lambda chan: Lists(chan, str(tmp_path))) as (sftp, _, _):
         found = [(name.filename, name.attrs.size) async for name in sftp.scandir('.')]
     assert found == [(str(number), number) for number in range(1000)]
+
+
+async def test_a_hash_that_is_refused_holds_up_no_other_request(tmp_path: Path) -> None:
+    """For want of handles: what changes paths afterwards must not wait for it for ever."""
+    (tmp_path / 'file').write_bytes(CONTENT)
+    arguments = encode_string(b'md5') + encode_uint64(0) + encode_uint64(0) + encode_uint32(0)
+    async with sftp_pair(rooted(tmp_path)) as (sftp, session, _):
+        session._handles.limit = 1
+        async with sftp.open('file', 'rb'):
+            with pytest.raises(SFTPFailure, match='Too many open handles'):
+                await ask(sftp, b'check-file-name', encode_string(b'file'), arguments)
+            async with asyncio.timeout(10):
+                await sftp.mkdir('d')
+        reply = await ask(sftp, b'check-file-name', encode_string(b'file'), arguments)
+        assert reply.rest().endswith(hashlib.md5(CONTENT).digest())
