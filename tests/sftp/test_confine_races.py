@@ -244,7 +244,7 @@ async def test_the_last_name_becomes_a_link(outside: Path) -> None:
 
 async def test_walks_at_random_in_a_tree_that_changes(outside: Path) -> None:
     before = secrets(outside)
-    random_ = random.Random(7)
+    random_, picks = random.Random(7), random.Random(8)    # one for each thread
     jail = outside / 'jail'
     server = SFTPServer(Any, chroot=jail)
     names = [b'a', b'b', b'other', b'link', b'..', b'.', b'', b'file', b'secret', b'jail']
@@ -264,7 +264,7 @@ async def test_walks_at_random_in_a_tree_that_changes(outside: Path) -> None:
 
     with racing(change) as more:
         while more():
-            path = b'/' + b'/'.join(random.choice(names) for _ in range(random.randrange(1, 8)))
+            path = b'/' + b'/'.join(picks.choice(names) for _ in range(picks.randrange(1, 8)))
             await looks(server, path, os.fsencode(outside / 'jail'))
             tried(lambda path=path: server.readlink(path))  # type: ignore[misc]
             changes(server, path, 1)
